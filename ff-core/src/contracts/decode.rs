@@ -1,0 +1,58 @@
+//! The canonical decoders of stored records: `resources.md`, section 6.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::word_enum;
+
+word_enum! {
+    /// What is wrong with a stored record.
+    pub enum DecodeCause {
+        /// Another major version.
+        UnsupportedVersion = "unsupported_version",
+        /// A field outside the record's registry.
+        UnknownField = "unknown_field",
+        /// A required field is absent.
+        Missing = "missing",
+        /// Not UTF-8.
+        NotUtf8 = "not_utf8",
+        /// Not a number in its one text form.
+        NotANumber = "not_a_number",
+        /// A number or a text out of bounds.
+        OutOfRange = "out_of_range",
+        /// No word of its set.
+        UnknownValue = "unknown_value",
+        /// Not an id.
+        BadId = "bad_id",
+        /// Not a list, set or map in its one form.
+        BadList = "bad_list",
+        /// A policy, condition or other structure that does not decode.
+        BadPolicy = "bad_policy",
+        /// The record's own id is not the one asked for.
+        IdMismatch = "id_mismatch",
+        /// A group of fields is neither whole nor absent.
+        IncompleteGroup = "incomplete_group",
+        /// The fields do not go together.
+        IllegalState = "illegal_state",
+    }
+}
+
+/// A stored record that cannot be decoded. It never contains a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecodeError {
+    /// The record's kind.
+    pub record: String,
+    /// The field.
+    pub field: String,
+    /// What is wrong.
+    pub cause: DecodeCause,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} record, field {}: {}", self.record, self.field, self.cause)
+    }
+}
+
+impl std::error::Error for DecodeError {}

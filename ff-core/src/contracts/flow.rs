@@ -1,0 +1,254 @@
+//! Domain flow: `flow.md`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::canon::{Canon, Canonical};
+use crate::ids::{AttemptIndex, DataName, EdgeId, ExecutionId, FlowId};
+use crate::state::TerminalOutcome;
+use crate::word_enum;
+
+word_enum! {
+    /// When an upstream's end satisfies an edge.
+    pub enum DependencyKind {
+        /// Only success.
+        SuccessOnly = "success_only",
+        /// Every outcome.
+        AnyTerminal = "any_terminal",
+    }
+}
+
+impl Default for DependencyKind {
+    fn default() -> Self {
+        Self::SuccessOnly
+    }
+}
+
+word_enum! {
+    /// The state of an edge; `detached` is only ever read, never stored.
+    pub enum EdgeState {
+        /// Not applied: gates nobody.
+        Staged = "staged",
+        /// Applied; the upstream has not decided it.
+        Pending = "pending",
+        /// Satisfied.
+        Satisfied = "satisfied",
+        /// The upstream ended so that it can no longer be satisfied.
+        Impossible = "impossible",
+        /// A staged or pending edge of a frozen flow, as reads show it.
+        Detached = "detached",
+    }
+}
+
+word_enum! {
+    /// How a member joins its incoming edges.
+    pub enum Join {
+        /// Every applied incoming edge must be satisfied.
+        All = "all",
+    }
+}
+
+word_enum! {
+    /// What a flow's cancellation covers, from narrow to wide.
+    pub enum CancellationPolicy {
+        /// The flow takes no more members; nobody is ended.
+        FlowOnly = "flow_only",
+        /// Every open member that does not run.
+        CancelPending = "cancel_pending",
+        /// Every open member.
+        CancelAll = "cancel_all",
+    }
+}
+
+impl CancellationPolicy {
+    /// Whether it ends members: any but `flow_only`.
+    #[must_use]
+    pub const fn covers_members(self) -> bool {
+        !matches!(self, Self::FlowOnly)
+    }
+}
+
+word_enum! {
+    /// A flow's state, computed from its record.
+    pub enum PublicFlowState {
+        /// Members may be ready, or there are none yet.
+        Open = "open",
+        /// A member is active.
+        Running = "running",
+        /// None is active, and one waits for something.
+        Blocked = "blocked",
+        /// Every member ended, none badly.
+        Completed = "completed",
+        /// Every member ended, one badly or none with success.
+        Failed = "failed",
+        /// Cancelled.
+        Cancelled = "cancelled",
+    }
+}
+
+word_enum! {
+    /// What to do when an edge's upstream has ended already.
+    pub enum OnUpstreamTerminal {
+        /// Resolve the edge at once.
+        Resolve = "resolve",
+        /// Refuse it.
+        Reject = "reject",
+    }
+}
+
+impl Default for OnUpstreamTerminal {
+    fn default() -> Self {
+        Self::Resolve
+    }
+}
+
+word_enum! {
+    /// Where a member stands towards being claimed.
+    pub enum FlowEligibility {
+        /// It has ended.
+        Terminal = "terminal",
+        /// It is active.
+        Owned = "owned",
+        /// It is suspended.
+        NotRunnable = "not_runnable",
+        /// An incoming edge is impossible.
+        Impossible = "impossible",
+        /// It waits for incoming edges.
+        BlockedByDependencies = "blocked_by_dependencies",
+        /// Its edges do not hold it.
+        Eligible = "eligible",
+    }
+}
+
+/// Which edges of a node to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EdgeDirection {
+    /// The edges that end at a node.
+    Incoming {
+        /// The node.
+        to_node: ExecutionId,
+    },
+    /// The edges that start at a node.
+    Outgoing {
+        /// The node.
+        from_node: ExecutionId,
+    },
+}
+
+word_enum! {
+    /// What a flow has too many of.
+    pub enum FlowPart {
+        /// Members.
+        Members = "members",
+        /// Edges.
+        Edges = "edges",
+    }
+}
+
+word_enum! {
+    /// Which incoming edges a member has too many of.
+    pub enum FanInPart {
+        /// All of them.
+        Edges = "edges",
+        /// Those with a data name.
+        DataEdges = "data_edges",
+    }
+}
+
+/// What one call did to other members of the flow; counted over the whole call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Cascade {
+    /// Steps used: examinations of one edge or member.
+    pub steps: u32,
+    /// Members that left DEPS without ending.
+    pub promoted: u32,
+    /// Members that ended skipped.
+    pub skipped: u32,
+    /// Items that the call left on the backlog.
+    pub deferred: u32,
+}
+
+/// An incoming edge of a member that is created with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncomingEdge {
+    /// The edge's id.
+    pub edge_id: EdgeId,
+    /// Who is waited for.
+    pub upstream_execution_id: ExecutionId,
+    /// What satisfies it; `success_only`.
+    #[serde(default)]
+    pub dependency_kind: DependencyKind,
+    /// The name under which the member receives the upstream's result.
+    #[serde(default)]
+    pub data_passing_ref: Option<DataName>,
+}
+
+impl IncomingEdge {
+    /// An edge that only the upstream's success satisfies, without data.
+    #[must_use]
+    pub const fn new(edge_id: EdgeId, upstream_execution_id: ExecutionId) -> Self {
+        Self { edge_id, upstream_execution_id, dependency_kind: DependencyKind::SuccessOnly, data_passing_ref: None }
+    }
+}
+
+impl Canon for IncomingEdge {
+    fn canon(&self, out: &mut Canonical) {
+        out.put(&self.edge_id).put(&self.upstream_execution_id).put(&self.dependency_kind).put(&self.data_passing_ref);
+    }
+}
+
+/// Makes an execution a member of a flow in the step that creates it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowJoin {
+    /// The flow.
+    pub flow_id: FlowId,
+    /// Whether nobody may claim it before the seal or its own promote; true.
+    #[serde(default = "yes")]
+    pub hold: bool,
+    /// Its incoming edges, 0..=64.
+    #[serde(default)]
+    pub edges: Vec<IncomingEdge>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl FlowJoin {
+    /// The greatest number of edges that a creation may bring.
+    pub const MAX_EDGES: usize = 64;
+
+    /// A held member without edges.
+    #[must_use]
+    pub const fn held(flow_id: FlowId) -> Self {
+        Self { flow_id, hold: true, edges: Vec::new() }
+    }
+}
+
+impl Canon for FlowJoin {
+    fn canon(&self, out: &mut Canonical) {
+        out.put(&self.flow_id).put(&self.hold).put(&self.edges);
+    }
+}
+
+/// An upstream's result, handed to a member's claim by reference: the bytes are fetched with
+/// `get_result(upstream_execution_id, Run(upstream_run))`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowInput {
+    /// The edge's data name.
+    pub name: DataName,
+    /// The edge.
+    pub edge_id: EdgeId,
+    /// The upstream.
+    pub upstream_execution_id: ExecutionId,
+    /// How its run ended.
+    pub upstream_outcome: TerminalOutcome,
+    /// The run that decided the edge.
+    pub upstream_run: u32,
+    /// That run's last attempt, if it had one.
+    pub attempt_index: Option<AttemptIndex>,
+    /// The result's size; absent when that run left none.
+    pub size_bytes: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! Domain lease: `execution.md`, section 6.

@@ -1,0 +1,1 @@
+//! Domain quota: `resources.md`, section 2.

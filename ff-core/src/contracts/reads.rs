@@ -1,0 +1,1 @@
+//! Domain reads: `resources.md`, section 5.
