@@ -13,8 +13,8 @@ use crate::ids::{
 };
 use crate::policy::ExecutionPolicy;
 use crate::state::{
-    AttemptLifecycle, AttemptType, BlockReason, EndCause, LifecyclePhase, NotBeforeKind, StateSummary, StateVector,
-    TerminalOutcome,
+    AttemptLifecycle, AttemptState, AttemptType, BlockReason, EndCause, LifecyclePhase, NotBeforeKind, StateSummary,
+    StateVector, TerminalOutcome,
 };
 use crate::time::TimestampMs;
 use crate::word_enum;
@@ -295,6 +295,21 @@ impl ExecutionRecord {
     #[must_use]
     pub fn current_attempt_index(&self) -> Option<AttemptIndex> {
         self.attempt_count.checked_sub(1).map(AttemptIndex)
+    }
+
+    /// The claim that would take it from its queue: by its vector alone, whatever else holds it. `None` unless it is
+    /// READY, LOST or REVOKED.
+    #[must_use]
+    pub const fn next_claim_kind(&self) -> Option<ClaimKind> {
+        if self.vector.is_reclaimable() {
+            Some(ClaimKind::Reclaimed)
+        } else if !self.vector.is_ready() {
+            None
+        } else if matches!(self.vector.attempt_state, AttemptState::AttemptInterrupted) {
+            Some(ClaimKind::Resumed)
+        } else {
+            Some(ClaimKind::New)
+        }
     }
 
     /// The state as answers carry it.
