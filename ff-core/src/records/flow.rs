@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::canon::Digest;
 use crate::contracts::{CancellationPolicy, DependencyKind, EdgeState, Join};
 use crate::ids::{AttemptIndex, DataName, EdgeId, ExecutionId, FlowId, Namespace};
-use crate::state::{PublicState, TerminalOutcome};
+use crate::state::{PublicState, StateVector, TerminalOutcome};
 use crate::time::TimestampMs;
 
 /// Members of a flow by public state.
@@ -113,6 +113,12 @@ impl FlowRecord {
         self.cancelled.as_ref().is_some_and(|c| c.policy.covers_members())
     }
 
+    /// Whether the flow is cancelled over a member in this state.
+    #[must_use]
+    pub fn covers(&self, member: &StateVector) -> bool {
+        self.cancelled.as_ref().is_some_and(|c| c.policy.covers(member))
+    }
+
     /// Cancelled, or sealed with no open member: takes no more structure.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -158,6 +164,17 @@ pub struct EdgeRecord {
     pub applied_at: Option<TimestampMs>,
     /// Present exactly when satisfied or impossible.
     pub resolution: Option<EdgeResolution>,
+}
+
+impl EdgeRecord {
+    /// The state as reads show it: `detached` for a staged or pending edge of a frozen flow.
+    #[must_use]
+    pub const fn live_state(&self, frozen: bool) -> EdgeState {
+        match self.edge_state {
+            EdgeState::Staged | EdgeState::Pending if frozen => EdgeState::Detached,
+            state => state,
+        }
+    }
 }
 
 /// A member's part in its flow, beside its execution.

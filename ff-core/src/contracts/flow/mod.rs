@@ -1,11 +1,25 @@
-//! Domain flow: `flow.md`.
+//! Domain flow: `flow.md`. The words, joining at creation and data by reference are here; the operations in the
+//! modules below, by what they are about.
 
 use serde::{Deserialize, Serialize};
 
 use crate::canon::{Canon, Canonical};
 use crate::ids::{AttemptIndex, DataName, EdgeId, ExecutionId, FlowId};
-use crate::state::TerminalOutcome;
+use crate::records::{EdgeRecord, FlowRecord};
+use crate::state::{EligibilityState, LifecyclePhase, PublicState, StateVector, TerminalOutcome};
 use crate::word_enum;
+
+mod edges;
+mod lifecycle;
+mod reads;
+mod submit;
+#[cfg(test)]
+mod tests;
+
+pub use edges::*;
+pub use lifecycle::*;
+pub use reads::*;
+pub use submit::*;
 
 word_enum! {
     /// When an upstream's end satisfies an edge.
@@ -20,6 +34,18 @@ word_enum! {
 impl Default for DependencyKind {
     fn default() -> Self {
         Self::SuccessOnly
+    }
+}
+
+impl DependencyKind {
+    /// What an applied edge of this kind becomes by its upstream's outcome: `pending` while there is none.
+    #[must_use]
+    pub const fn verdict(self, upstream: TerminalOutcome) -> EdgeState {
+        match (upstream, self) {
+            (TerminalOutcome::None, _) => EdgeState::Pending,
+            (TerminalOutcome::Success, _) | (_, Self::AnyTerminal) => EdgeState::Satisfied,
+            (_, Self::SuccessOnly) => EdgeState::Impossible,
+        }
     }
 }
 
@@ -59,7 +85,23 @@ word_enum! {
     }
 }
 
+impl Default for CancellationPolicy {
+    fn default() -> Self {
+        Self::CancelAll
+    }
+}
+
 impl CancellationPolicy {
+    /// Whether a member in this state is covered: open and, under `cancel_pending`, not RUNNING.
+    #[must_use]
+    pub const fn covers(self, member: &StateVector) -> bool {
+        match self {
+            Self::FlowOnly => false,
+            Self::CancelPending => !member.is_terminal() && !member.is_running(),
+            Self::CancelAll => !member.is_terminal(),
+        }
+    }
+
     /// Whether it ends members: any but `flow_only`.
     #[must_use]
     pub const fn covers_members(self) -> bool {
@@ -82,6 +124,34 @@ word_enum! {
         Failed = "failed",
         /// Cancelled.
         Cancelled = "cancelled",
+    }
+}
+
+impl PublicFlowState {
+    /// The state of a flow, from its record alone: the first that matches.
+    #[must_use]
+    pub fn of(flow: &FlowRecord) -> Self {
+        let count = |states: &[PublicState]| states.iter().map(|s| u64::from(flow.member_counts.get(*s))).sum::<u64>();
+        if flow.cancelled.is_some() {
+            return Self::Cancelled;
+        }
+        if flow.node_count > 0 && flow.member_counts.open() == 0 {
+            let bad = count(&[PublicState::Failed, PublicState::Cancelled, PublicState::Expired]);
+            let none_succeeded = count(&[PublicState::Completed]) == 0;
+            return if bad > 0 || none_succeeded { Self::Failed } else { Self::Completed };
+        }
+        if count(&[PublicState::Active]) > 0 {
+            return Self::Running;
+        }
+        let blocked =
+            [PublicState::Suspended, PublicState::Delayed, PublicState::RateLimited, PublicState::WaitingChildren];
+        if count(&blocked) > 0 { Self::Blocked } else { Self::Open }
+    }
+
+    /// Whether every member had ended, or the flow was cancelled, when the record was read.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 
@@ -119,6 +189,23 @@ word_enum! {
     }
 }
 
+impl FlowEligibility {
+    /// Where an execution in this state, behind so many impossible edges, stands: the first that matches.
+    #[must_use]
+    pub const fn of(vector: &StateVector, impossible_count: u32) -> Self {
+        match vector.lifecycle_phase {
+            LifecyclePhase::Terminal => Self::Terminal,
+            LifecyclePhase::Active => Self::Owned,
+            LifecyclePhase::Suspended => Self::NotRunnable,
+            LifecyclePhase::Submitted | LifecyclePhase::Runnable => match vector.eligibility_state {
+                _ if impossible_count > 0 => Self::Impossible,
+                EligibilityState::BlockedByDependencies => Self::BlockedByDependencies,
+                _ => Self::Eligible,
+            },
+        }
+    }
+}
+
 /// Which edges of a node to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -133,6 +220,17 @@ pub enum EdgeDirection {
         /// The node.
         from_node: ExecutionId,
     },
+}
+
+impl EdgeDirection {
+    /// The node.
+    #[must_use]
+    pub const fn node(self) -> ExecutionId {
+        match self {
+            Self::Incoming { to_node } => to_node,
+            Self::Outgoing { from_node } => from_node,
+        }
+    }
 }
 
 word_enum! {
@@ -166,6 +264,13 @@ pub struct Cascade {
     pub skipped: u32,
     /// Items that the call left on the backlog.
     pub deferred: u32,
+}
+
+impl Cascade {
+    /// The greatest number of steps of one call.
+    pub const MAX_STEPS: u32 = 128;
+    /// The greatest number of endings of one call: members that it ends as skipped, or by a flow's cancellation.
+    pub const MAX_ENDINGS: u32 = 64;
 }
 
 /// An incoming edge of a member that is created with it.
@@ -251,4 +356,23 @@ pub struct FlowInput {
     pub attempt_index: Option<AttemptIndex>,
     /// The result's size; absent when that run left none.
     pub size_bytes: Option<u64>,
+}
+
+impl FlowInput {
+    /// What an edge hands to its child's claim: nothing without a data name or before it is resolved.
+    ///
+    /// `size_bytes` is the size of the result of the run that decided the edge, if that run left one.
+    #[must_use]
+    pub fn of(edge: &EdgeRecord, size_bytes: Option<u64>) -> Option<Self> {
+        let (name, resolution) = (edge.data_passing_ref.clone()?, edge.resolution?);
+        Some(Self {
+            name,
+            edge_id: edge.edge_id,
+            upstream_execution_id: edge.upstream_execution_id,
+            upstream_outcome: resolution.upstream_outcome,
+            upstream_run: resolution.upstream_run,
+            attempt_index: resolution.upstream_attempt_index,
+            size_bytes,
+        })
+    }
 }
