@@ -2,3 +2,11 @@
 //!
 //! Every method follows one template: what it does in a sentence; `# Behavior`; `# Refuses` (a refusal changes
 //! nothing); `# Repeats` (what a second identical call answers); `# Cost`.
+
+mod claim;
+mod execution;
+mod lease;
+
+pub use claim::ClaimOps;
+pub use execution::ExecutionOps;
+pub use lease::LeaseOps;
