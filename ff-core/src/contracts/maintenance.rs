@@ -1,5 +1,15 @@
 //! Domain maintenance: `resources.md`, section 7.
 
+use std::collections::BTreeMap;
+
+use bon::Builder;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{self, CheckArgs, Deployment};
+use crate::ids::LaneId;
+use crate::refusal::Refusal;
+use crate::state::PublicState;
+use crate::time::TimestampMs;
 use crate::word_enum;
 
 word_enum! {
@@ -37,5 +47,212 @@ word_enum! {
         Seal = "seal",
         /// The records of what no longer exists.
         Purge = "purge",
+    }
+}
+
+word_enum! {
+    /// What a sweep did: a timer of this kind, a step of the backlog, or the dropping of a stale entry.
+    pub enum SweepKind {
+        /// A lease ran out.
+        Lease = "lease",
+        /// An attempt ran out of its time.
+        AttemptTimeout = "attempt_timeout",
+        /// A run ran out of its time.
+        Deadline = "deadline",
+        /// A delay was over.
+        Delay = "delay",
+        /// A suspension ran out of its time.
+        SuspensionTimeout = "suspension_timeout",
+        /// A pending waitpoint aged out.
+        PendingWaitpoint = "pending_waitpoint",
+        /// A grant lapsed.
+        Grant = "grant",
+        /// A block was over.
+        BlockUntil = "block_until",
+        /// A retention was over: something stopped existing.
+        Retention = "retention",
+        /// One step of draining the backlog.
+        Backlog = "backlog",
+        /// An entry that no longer named anything current was dropped.
+        Stale = "stale",
+    }
+}
+
+impl From<TimerKind> for SweepKind {
+    fn from(kind: TimerKind) -> Self {
+        match kind {
+            TimerKind::Lease => Self::Lease,
+            TimerKind::AttemptTimeout => Self::AttemptTimeout,
+            TimerKind::Deadline => Self::Deadline,
+            TimerKind::Delay => Self::Delay,
+            TimerKind::SuspensionTimeout => Self::SuspensionTimeout,
+            TimerKind::PendingWaitpoint => Self::PendingWaitpoint,
+            TimerKind::Grant => Self::Grant,
+            TimerKind::BlockUntil => Self::BlockUntil,
+            TimerKind::Retention => Self::Retention,
+        }
+    }
+}
+
+const fn default_limit() -> u32 {
+    bounds::DEFAULT_PAGE
+}
+
+/// Arguments of `sweep`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Builder)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SweepArgs {
+    /// The partition.
+    pub partition: u16,
+    /// Timers taken and steps drained at most, `1..=1000`; 100.
+    #[serde(default = "default_limit")]
+    #[builder(default = default_limit())]
+    pub limit: u32,
+}
+
+impl CheckArgs for SweepArgs {
+    fn check(&self, deployment: &Deployment) -> Result<(), Refusal> {
+        deployment.partition(self.partition)?;
+        bounds::page(self.limit)
+    }
+}
+
+/// Result of `sweep`.
+pub type SweepResult = SweepReport;
+
+/// An entry that was dropped because the record that it names cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CorruptEntry {
+    /// The timer's kind, or `backlog`.
+    pub kind: SweepKind,
+    /// The text form of the execution or flow that the entry names, or, if that cannot be read either, the entry's
+    /// own text.
+    pub id: String,
+}
+
+/// What a sweep did and what is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepReport {
+    /// How often each thing was done; zeros are left out.
+    pub counts: BTreeMap<SweepKind, u64>,
+    /// Entries whose record cannot be decoded, in the order in which they were dropped.
+    pub corrupt: Vec<CorruptEntry>,
+    /// A due timer or a backlog entry remains.
+    pub more: bool,
+    /// Now if the backlog is not empty, else the earliest armed due time (it may have passed), else none.
+    pub next_due_at: Option<TimestampMs>,
+}
+
+impl SweepReport {
+    /// Counts one more of `kind`.
+    pub fn add(&mut self, kind: impl Into<SweepKind>) {
+        *self.counts.entry(kind.into()).or_default() += 1;
+    }
+
+    /// How often `kind` was done.
+    #[must_use]
+    pub fn count(&self, kind: impl Into<SweepKind>) -> u64 {
+        self.counts.get(&kind.into()).copied().unwrap_or_default()
+    }
+
+    /// How many things were done in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+}
+
+/// Arguments of `rebuild_indexes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Builder)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RebuildIndexesArgs {
+    /// The partition.
+    pub partition: u16,
+    /// The `next_cursor` of the page before; none begins a walk. Its form is the backend's own.
+    #[serde(default)]
+    #[builder(into)]
+    pub cursor: Option<String>,
+    /// Records and entries examined at most, `1..=1000`; 100.
+    #[serde(default = "default_limit")]
+    #[builder(default = default_limit())]
+    pub limit: u32,
+}
+
+impl CheckArgs for RebuildIndexesArgs {
+    fn check(&self, deployment: &Deployment) -> Result<(), Refusal> {
+        deployment.partition(self.partition)?;
+        bounds::page(self.limit)
+    }
+}
+
+/// Result of `rebuild_indexes`.
+pub type RebuildIndexesResult = RebuildReport;
+
+word_enum! {
+    /// What was repaired.
+    pub enum IndexKind {
+        /// A ready queue.
+        ReadyQueue = "ready_queue",
+        /// The due-time index.
+        Timer = "timer",
+        /// The backlog.
+        Backlog = "backlog",
+        /// A list: lane membership, leases by id, open members of flows.
+        List = "list",
+        /// A flow's counts.
+        Counter = "counter",
+    }
+}
+
+word_enum! {
+    /// How it was repaired.
+    pub enum RepairAction {
+        /// An entry that a record implies was missing.
+        Added = "added",
+        /// An entry stood in the wrong place or a count was wrong.
+        Moved = "moved",
+        /// No record implies the entry.
+        Removed = "removed",
+    }
+}
+
+/// What a page of `rebuild_indexes` found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Records and index entries examined.
+    pub examined: u64,
+    /// What was repaired, by index and action; zeros are left out.
+    pub repaired: BTreeMap<IndexKind, BTreeMap<RepairAction, u64>>,
+    /// The text forms of the ids of records that cannot be decoded and were skipped.
+    pub corrupt: Vec<String>,
+    /// The executions examined on the page, by lane and public state; zeros are left out.
+    pub lane_counts: BTreeMap<LaneId, BTreeMap<PublicState, u64>>,
+    /// Where the next page begins; present exactly while more may remain.
+    pub next_cursor: Option<String>,
+}
+
+impl RebuildReport {
+    /// Counts one more repair.
+    pub fn add(&mut self, kind: IndexKind, action: RepairAction) {
+        *self.repaired.entry(kind).or_default().entry(action).or_default() += 1;
+    }
+
+    /// Counts one more execution of a lane.
+    pub fn add_lane(&mut self, lane: &LaneId, state: PublicState) {
+        *self.lane_counts.entry(lane.clone()).or_default().entry(state).or_default() += 1;
+    }
+
+    /// How often an index was repaired in this way.
+    #[must_use]
+    pub fn count(&self, kind: IndexKind, action: RepairAction) -> u64 {
+        self.repaired.get(&kind).and_then(|by| by.get(&action)).copied().unwrap_or_default()
+    }
+
+    /// How many repairs there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.repaired.values().flat_map(BTreeMap::values).sum()
     }
 }

@@ -27,4 +27,4 @@ pub use signal::*;
 pub use stream::*;
 pub use suspension::*;
 
-pub use crate::state::{StateSummary, StateVector};
+pub use crate::state::{PublicState, StateSummary, StateVector};

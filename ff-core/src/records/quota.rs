@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::canon::u;
+use crate::contracts::CreateQuotaPolicyArgs;
 use crate::ids::{AttemptIndex, ExecutionId, LeaseEpoch, QuotaPolicyId};
 use crate::time::TimestampMs;
 
@@ -49,4 +51,27 @@ pub struct AdmissionSlotRecord {
     pub lease_epoch: LeaseEpoch,
     /// When it lapses.
     pub expires_at: TimestampMs,
+}
+
+impl QuotaPolicyRecord {
+    /// Whether a creation asks for this very definition.
+    #[must_use]
+    pub fn is_defined_by(&self, args: &CreateQuotaPolicyArgs) -> bool {
+        self.rate.map(|r| r.max_requests) == args.max_requests_per_window
+            && self.rate.map(|r| r.window_ms) == args.window_ms
+            && self.max_concurrent == args.max_concurrent
+            && self.jitter_ms == args.jitter_ms
+    }
+}
+
+impl AdmissionIdentity {
+    /// What is added to its `retry_at`, in milliseconds: a function of the identity alone, `0..=jitter_ms`, equal on
+    /// every backend and in every repeat.
+    #[must_use]
+    pub fn jitter(&self, jitter_ms: u64) -> u64 {
+        match jitter_ms {
+            0 => 0,
+            _ => u(format!("{}:{}", self.attempt_index, self.execution_id).as_bytes()) % (jitter_ms + 1),
+        }
+    }
 }
