@@ -259,7 +259,7 @@ impl AppendFrameArgs {
 impl CheckArgs for AppendFrameArgs {
     fn check(&self, deployment: &Deployment) -> Result<(), Refusal> {
         deployment.partition(self.execution_id.partition())?;
-        bounds::integer("fence.lease_epoch", self.fence.lease_epoch.get())?;
+        self.fence.check("fence")?;
         bounds::name("frame_type", &self.frame_type)?;
         bounds::payload("payload", self.payload.len(), bounds::MAX_FRAME_BYTES as u64)?;
         bounds::label("encoding", self.encoding.as_deref())?;
