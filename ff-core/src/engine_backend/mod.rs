@@ -5,8 +5,10 @@
 
 mod claim;
 mod execution;
+mod flow;
 mod lease;
 
 pub use claim::ClaimOps;
 pub use execution::ExecutionOps;
+pub use flow::FlowOps;
 pub use lease::LeaseOps;
