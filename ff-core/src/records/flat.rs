@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::bounds;
 use crate::canon::Digest;
 use crate::contracts::decode::{DecodeCause, DecodeError};
 use crate::ids::{
@@ -206,6 +209,22 @@ pub fn read_list(bytes: &[u8], ascending: bool) -> Result<Vec<&str>, DecodeCause
     Ok(elements)
 }
 
+/// Reads what has structure: compact JSON in the one form that writing it back gives.
+///
+/// # Errors
+/// `not_utf8`, `bad_policy`.
+pub fn read_json<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeCause> {
+    let value: T = serde_json::from_str(utf8(bytes)?).map_err(|_| DecodeCause::BadPolicy)?;
+    if write_json(&value) == bytes { Ok(value) } else { Err(DecodeCause::BadPolicy) }
+}
+
+/// Writes what has structure.
+pub fn write_json<T: Serialize + ?Sized>(value: &T) -> Bytes {
+    // Our structures are plain data with string keys, which always serialises; an empty field is no JSON and would be
+    // corruption, never a default.
+    Bytes::from(serde_json::to_vec(value).unwrap_or_default())
+}
+
 /// What names a record may have: exact names, and prefixes of `<prefix>:<key>` fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Registry {
@@ -243,16 +262,17 @@ impl<'a> Reader<'a> {
         if major != MAJOR {
             return Err(reader.fail("v", DecodeCause::UnsupportedVersion));
         }
-        if minor <= MINOR {
-            for name in map.keys() {
-                let known = name == "v"
-                    || name.starts_with('_')
-                    || registry.fields.contains(&name.as_str())
-                    || registry.prefixes.iter().any(|p| name.starts_with(p))
-                    || also(name);
-                if !known {
-                    return Err(reader.fail(name, DecodeCause::UnknownField));
-                }
+        if minor > MINOR {
+            return Ok(reader);
+        }
+        for name in map.keys() {
+            let known = name == "v"
+                || name.starts_with('_')
+                || registry.fields.contains(&name.as_str())
+                || registry.prefixes.iter().any(|p| name.starts_with(p))
+                || also(name);
+            if !known {
+                return Err(reader.fail(name, DecodeCause::UnknownField));
             }
         }
         Ok(reader)
@@ -342,6 +362,25 @@ impl<'a> Reader<'a> {
         self.with_opt(field, |b| read_text(b, low, high))
     }
 
+    /// The `tag:<key>` fields: at most 64, every key by the rule of tag keys, every value a text.
+    ///
+    /// # Errors
+    /// `bad_list` for a key, `not_utf8` or `out_of_range` for a value, `out_of_range` at the first tag too many.
+    pub fn tags(&self) -> Result<BTreeMap<String, String>, DecodeError> {
+        let mut tags = BTreeMap::new();
+        for (key, bytes) in self.prefixed("tag:") {
+            let fail = |cause| self.fail(&format!("tag:{key}"), cause);
+            if !bounds::is_tag_key(key) {
+                return Err(fail(DecodeCause::BadList));
+            }
+            if tags.len() == bounds::MAX_TAGS {
+                return Err(fail(DecodeCause::OutOfRange));
+            }
+            tags.insert(key.to_owned(), read_text(bytes, 0, bounds::MAX_TEXT_BYTES).map_err(fail)?);
+        }
+        Ok(tags)
+    }
+
     /// Whether the group is there: wholly (true) or not at all (false).
     ///
     /// # Errors
@@ -427,6 +466,14 @@ impl Writer {
             Some(text) => self.text(field, text),
             None => self,
         }
+    }
+
+    /// One `tag:<key>` field per tag.
+    pub fn tags(&mut self, tags: &BTreeMap<String, String>) -> &mut Self {
+        for (key, value) in tags {
+            self.text(&format!("tag:{key}"), value);
+        }
+        self
     }
 
     /// Bytes as they are.
