@@ -3,12 +3,22 @@
 //! Every method follows one template: what it does in a sentence; `# Behavior`; `# Refuses` (a refusal changes
 //! nothing); `# Repeats` (what a second identical call answers); `# Cost`.
 
+mod budget;
 mod claim;
 mod execution;
 mod flow;
 mod lease;
+mod maintenance;
+mod quota;
+mod reads;
+mod stream;
 
+pub use budget::BudgetOps;
 pub use claim::ClaimOps;
 pub use execution::ExecutionOps;
 pub use flow::FlowOps;
 pub use lease::LeaseOps;
+pub use maintenance::MaintenanceOps;
+pub use quota::QuotaOps;
+pub use reads::ReadsOps;
+pub use stream::StreamOps;
