@@ -1,0 +1,16 @@
+//! The state as plain data: ordered maps of records, no clock, no randomness, no locks.
+
+mod backlog;
+mod execution;
+mod graph;
+mod partition;
+mod queue;
+mod timer;
+
+pub use backlog::{Cursor, Fifo, Item, ItemKey, Subject};
+pub use execution::{Execution, History, SignalKey, Stream};
+pub use graph::Graph;
+pub(crate) use partition::{Held, corrupt_execution};
+pub use partition::{KeyOwner, Keystore, LaneCounts, Partition, Remains, Wakes};
+pub use queue::{Queues, ReadyKey, SetQueues};
+pub use timer::{TimerKey, TimerOf};
