@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::{EdgeId, ExecutionId, FlowId};
+use crate::records::flat::FlatMap;
+use crate::records::{EdgeRecord, FlowRecord, MemberRecord};
 use crate::word_enum;
 
 word_enum! {
@@ -56,3 +59,27 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+/// Decodes a flow's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_flow(flow_id: FlowId, map: &FlatMap) -> Result<FlowRecord, DecodeError> {
+    FlowRecord::decode(flow_id, map)
+}
+
+/// Decodes an edge's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_edge(flow_id: FlowId, edge_id: EdgeId, map: &FlatMap) -> Result<EdgeRecord, DecodeError> {
+    EdgeRecord::decode(flow_id, edge_id, map)
+}
+
+/// Decodes a member's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_member(execution_id: ExecutionId, map: &FlatMap) -> Result<MemberRecord, DecodeError> {
+    MemberRecord::decode(execution_id, map)
+}

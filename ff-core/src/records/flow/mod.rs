@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::canon::Digest;
 use crate::contracts::{CancellationPolicy, DependencyKind, EdgeState, Join};
@@ -10,8 +10,12 @@ use crate::ids::{AttemptIndex, DataName, EdgeId, ExecutionId, FlowId, Namespace}
 use crate::state::{PublicState, StateVector, TerminalOutcome};
 use crate::time::TimestampMs;
 
-/// Members of a flow by public state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+mod codec;
+#[cfg(test)]
+mod tests;
+
+/// Members of a flow by public state. Serialised as a map of all states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateCounts([u32; 11]);
 
 impl StateCounts {
@@ -51,6 +55,28 @@ impl StateCounts {
     #[must_use]
     pub fn open(&self) -> u64 {
         self.iter().filter(|(s, _)| !s.is_terminal()).map(|(_, n)| u64::from(n)).sum()
+    }
+}
+
+impl Serialize for StateCounts {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for StateCounts {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(BTreeMap::<PublicState, u32>::deserialize(d)?.into_iter().collect())
+    }
+}
+
+impl FromIterator<(PublicState, u32)> for StateCounts {
+    fn from_iter<I: IntoIterator<Item = (PublicState, u32)>>(counts: I) -> Self {
+        let mut all = Self::default();
+        for (state, count) in counts {
+            all.set(state, count);
+        }
+        all
     }
 }
 
