@@ -23,17 +23,13 @@ pub use submit::*;
 
 word_enum! {
     /// When an upstream's end satisfies an edge.
+    #[derive(Default)]
     pub enum DependencyKind {
         /// Only success.
+        #[default]
         SuccessOnly = "success_only",
         /// Every outcome.
         AnyTerminal = "any_terminal",
-    }
-}
-
-impl Default for DependencyKind {
-    fn default() -> Self {
-        Self::SuccessOnly
     }
 }
 
@@ -75,19 +71,15 @@ word_enum! {
 
 word_enum! {
     /// What a flow's cancellation covers, from narrow to wide.
+    #[derive(Default)]
     pub enum CancellationPolicy {
         /// The flow takes no more members; nobody is ended.
         FlowOnly = "flow_only",
         /// Every open member that does not run.
         CancelPending = "cancel_pending",
         /// Every open member.
+        #[default]
         CancelAll = "cancel_all",
-    }
-}
-
-impl Default for CancellationPolicy {
-    fn default() -> Self {
-        Self::CancelAll
     }
 }
 
@@ -157,17 +149,13 @@ impl PublicFlowState {
 
 word_enum! {
     /// What to do when an edge's upstream has ended already.
+    #[derive(Default)]
     pub enum OnUpstreamTerminal {
         /// Resolve the edge at once.
+        #[default]
         Resolve = "resolve",
         /// Refuse it.
         Reject = "reject",
-    }
-}
-
-impl Default for OnUpstreamTerminal {
-    fn default() -> Self {
-        Self::Resolve
     }
 }
 
