@@ -15,7 +15,7 @@ use ff_core::time::TimestampMs;
 use uuid::Uuid;
 
 use super::backlog::{Fifo, Item, Subject};
-use super::execution::{Execution, History, Implied};
+use super::execution::{Execution, History, Implied, Stream};
 use super::graph::Graph;
 use super::queue::Queues;
 use super::timer::{TimerKey, TimerOf};
@@ -263,6 +263,12 @@ impl Partition {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.executions.range((from, Bound::Unbounded)).map(|(uuid, _)| *uuid)
+    }
+
+    /// The streams of an execution, by attempt index. They imply no index entry, so an append needs no
+    /// [`Partition::put`].
+    pub(crate) fn streams_mut(&mut self, uuid: Uuid) -> Option<&mut BTreeMap<u32, Box<Stream>>> {
+        self.executions.get_mut(&uuid).and_then(Option::as_deref_mut).map(|x| &mut x.history.streams)
     }
 
     /// Takes an execution into a rule's hands. It must be [`Partition::put`] back before anybody looks for it.
