@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EdgeId, ExecutionId, FlowId};
+use crate::ids::{AttemptIndex, EdgeId, ExecutionId, FlowId};
 use crate::records::flat::FlatMap;
-use crate::records::{EdgeRecord, FlowRecord, MemberRecord};
+use crate::records::{AttemptRecord, EdgeRecord, ExecutionRecord, FlowRecord, MemberRecord, RunRecord};
 use crate::word_enum;
 
 word_enum! {
@@ -59,6 +59,34 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+/// Decodes an execution's flat form, with its lease and grant; payload and result are kept beside it.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_execution(execution_id: ExecutionId, map: &FlatMap) -> Result<ExecutionRecord, DecodeError> {
+    ExecutionRecord::decode(execution_id, map)
+}
+
+/// Decodes an attempt's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_attempt(
+    execution_id: ExecutionId,
+    attempt_index: AttemptIndex,
+    map: &FlatMap,
+) -> Result<AttemptRecord, DecodeError> {
+    AttemptRecord::decode(execution_id, attempt_index, map)
+}
+
+/// Decodes a run's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_run(execution_id: ExecutionId, run: u32, map: &FlatMap) -> Result<RunRecord, DecodeError> {
+    RunRecord::decode(execution_id, run, map)
+}
 
 /// Decodes a flow's flat form.
 ///

@@ -1,5 +1,12 @@
 //! Execution, attempt and run: `execution.md`, section 8.
 
+mod attempt_codec;
+mod codec;
+#[cfg(test)]
+pub(crate) mod generate;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
