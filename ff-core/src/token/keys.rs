@@ -11,7 +11,7 @@ use crate::time::TimestampMs;
 use crate::token::text::{Parsed, claims_of, message};
 use crate::token::{KidStatus, WaitpointSecret, WaitpointToken, kid_status};
 
-/// A key that signs tokens: what [`mint`] uses, explicitly.
+/// A key that signs tokens: what [`mint`](crate::token::mint) uses, explicitly.
 ///
 /// Within a partition a kid never changes its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl SigningKey {
     /// The token of one waitpoint of one execution under this key, bound to `source` if one is given.
     ///
     /// Deterministic: whoever has the secret can mint it again. A source whose fields are not names (1..=256 bytes)
-    /// gives a token that [`verify`] calls malformed.
+    /// gives a token that [`verify`](crate::token::verify) calls malformed.
     #[must_use]
     pub fn mint(
         &self,
@@ -91,8 +91,8 @@ impl PartitionKey {
 /// The keys of one partition, read at once: the current, the verifying and the expired ones. Retired ones are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionKeys {
-    /// The partition. [`mint`] and [`verify`] serve ids of this partition only: partitions may share a kid and its
-    /// secret, and keys of the one must not answer for the other.
+    /// The partition. [`mint`](crate::token::mint) and [`verify`](crate::token::verify) serve ids of this partition
+    /// only: partitions may share a kid and its secret, and keys of the one must not answer for the other.
     pub partition: u16,
     /// The kid that signs; none before the first rotation.
     pub current_kid: Option<Kid>,

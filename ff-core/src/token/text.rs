@@ -17,8 +17,8 @@ pub const MAX_TOKEN_BYTES: usize = 776;
 const VERSION: &str = "ffw1";
 const CONTEXT: &[u8] = b"ff/waitpoint-token/v1";
 
-/// A waitpoint token, well formed or not: any text is held, and only [`verify`] judges it, so that every bad token ends
-/// in one code.
+/// A waitpoint token, well formed or not: any text is held, and only [`verify`](crate::token::verify) judges it, so that
+/// every bad token ends in one code.
 ///
 /// Whoever has the text may signal the waitpoint, so it leaves through [`expose`](Self::expose) alone: `Debug` and
 /// `Serialize` show its kid and a fingerprint. `Deserialize` reads the text. Cloning is cheap.

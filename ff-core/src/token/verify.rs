@@ -74,7 +74,7 @@ impl VerifiedToken {
         self.waitpoint_id
     }
 
-    /// The key that signed. Whether it still counts is decided at commit, by [`kid_status`].
+    /// The key that signed. Whether it still counts is decided at commit, by [`kid_status`](crate::token::kid_status).
     #[must_use]
     pub const fn kid(&self) -> &Kid {
         &self.kid
