@@ -4,12 +4,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::canon::Digest;
-use crate::condition::ResumeCondition;
+use crate::condition::{ResumeCondition, timeout_signal_id};
 use crate::contracts::{
-    Fence, ResumePolicy, SignalSource, SuspensionCloseReason, SuspensionReason, TimeoutBehavior, WaitpointCloseReason,
-    WaitpointState,
+    Fence, ResumePolicy, SignalEffect, SignalSource, SuspensionCloseReason, SuspensionReason, TimeoutBehavior,
+    WaitpointCloseReason, WaitpointState,
 };
 use crate::ids::{AttemptIndex, ExecutionId, SignalId, SuspensionId, WaitpointId};
+use crate::records::{SignalAuth, SignalRecord};
 use crate::time::TimestampMs;
 
 /// An operator's resume.
@@ -71,6 +72,44 @@ impl SuspensionRecord {
     pub const fn is_open(&self) -> bool {
         self.closed_at.is_none()
     }
+
+    /// Whether it is open and its time is over at `now`, fired or not.
+    #[must_use]
+    pub fn is_timed_out(&self, now: TimestampMs) -> bool {
+        self.is_open() && self.timeout_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether the signal is one of its own: sent to one of its waitpoints, or its timeout signal.
+    #[must_use]
+    pub fn has(&self, signal: &SignalRecord) -> bool {
+        match signal.waitpoint_id {
+            Some(waitpoint_id) => self.waitpoint_ids.contains(&waitpoint_id),
+            None => {
+                [false, true].iter().any(|&second| signal.signal_id == timeout_signal_id(self.suspension_id, second))
+            }
+        }
+    }
+
+    /// The signal that the engine records when its time is over.
+    #[must_use]
+    pub fn timeout_signal(&self, seq: u64, now: TimestampMs) -> SignalRecord {
+        SignalRecord {
+            execution_id: self.execution_id,
+            signal_id: timeout_signal_id(self.suspension_id, self.escalated_at.is_some()),
+            seq,
+            accepted_at: now,
+            waitpoint_id: None,
+            name: "timeout".to_owned(),
+            category: "timeout".to_owned(),
+            source: SignalSource::engine(),
+            correlation_id: None,
+            idempotency_key: None,
+            payload: Bytes::new(),
+            encoding: None,
+            auth: SignalAuth::Engine,
+            effect: SignalEffect::TimeoutFired,
+        }
+    }
 }
 
 /// The address that a signal is sent to; keyed (execution, waitpoint id).
@@ -102,4 +141,25 @@ pub struct WaitpointRecord {
     pub close_detail: Option<String>,
     /// Signals recorded on it.
     pub signal_count: u32,
+}
+
+impl WaitpointRecord {
+    /// Why it takes no signals at `now`; `None` while it is open. What is due counts as closed before any timer fires:
+    /// a pending one that aged out has `expired`, an active one whose suspension's time is over `timed_out`.
+    ///
+    /// `suspension` is the execution's open one. An active waitpoint without it, or a pending one without its expiry,
+    /// is damaged and lets nobody in.
+    #[must_use]
+    pub fn closed_as(&self, suspension: Option<&SuspensionRecord>, now: TimestampMs) -> Option<WaitpointCloseReason> {
+        match self.state {
+            WaitpointState::Pending => {
+                self.expires_at.is_none_or(|at| at <= now).then_some(WaitpointCloseReason::Expired)
+            }
+            WaitpointState::Active => {
+                let own = suspension.filter(|s| s.is_open() && Some(s.suspension_id) == self.suspension_id);
+                own.is_none_or(|s| s.is_timed_out(now)).then_some(WaitpointCloseReason::TimedOut)
+            }
+            WaitpointState::Closed => Some(self.close_reason.unwrap_or(WaitpointCloseReason::ExecutionEnded)),
+        }
+    }
 }

@@ -1,15 +1,29 @@
 //! Domain suspension: `suspension.md`, section 4.
 
-use bytes::Bytes;
+mod resume;
+mod suspend;
+mod waitpoint;
+
+pub use resume::*;
+pub use suspend::*;
+pub use waitpoint::*;
+
+use waitpoint::check_sources;
+
 use serde::{Deserialize, Serialize};
 
 use crate::canon::{Canon, Canonical};
-use crate::contracts::{SignalEffect, SignalSource};
-use crate::ids::{SignalId, SuspensionId, WaitpointId};
-use crate::records::OperatorResume;
 use crate::state::BlockingReason;
-use crate::time::{MAX_DURATION_MS, TimestampMs};
+use crate::time::MAX_DURATION_MS;
 use crate::word_enum;
+
+/// Waitpoints that one suspension binds at most, sources that one waitpoint declares at most, and pending waitpoints
+/// of one execution that are open at once.
+pub const MAX_WAITPOINTS: usize = 16;
+/// Waitpoint ids that one execution ever uses.
+pub const MAX_WAITPOINT_IDS: u32 = 10_000;
+/// The longest continuation, in bytes.
+pub const MAX_CONTINUATION_BYTES: usize = 1024;
 
 word_enum! {
     /// Why an attempt pauses.
@@ -52,8 +66,10 @@ impl SuspensionReason {
 }
 
 /// What happens when a suspension's time is over.
+///
+/// JSON: tagged by `type`; an absent `fail_after_ms` is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "type", rename_all = "snake_case", from = "StrictTimeoutBehavior")]
 pub enum TimeoutBehavior {
     /// The execution ends failed; the retry policy is not asked.
     #[default]
@@ -70,6 +86,32 @@ pub enum TimeoutBehavior {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fail_after_ms: Option<u64>,
     },
+}
+
+/// The same as it is read: serde lets a tagged unit variant have any further fields, a struct variant none.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum StrictTimeoutBehavior {
+    Fail {},
+    Cancel {},
+    Expire {},
+    AutoResume {},
+    Escalate {
+        #[serde(default)]
+        fail_after_ms: Option<u64>,
+    },
+}
+
+impl From<StrictTimeoutBehavior> for TimeoutBehavior {
+    fn from(read: StrictTimeoutBehavior) -> Self {
+        match read {
+            StrictTimeoutBehavior::Fail {} => Self::Fail,
+            StrictTimeoutBehavior::Cancel {} => Self::Cancel,
+            StrictTimeoutBehavior::Expire {} => Self::Expire,
+            StrictTimeoutBehavior::AutoResume {} => Self::AutoResume,
+            StrictTimeoutBehavior::Escalate { fail_after_ms } => Self::Escalate { fail_after_ms },
+        }
+    }
 }
 
 impl TimeoutBehavior {
@@ -220,75 +262,19 @@ impl Default for ResumePolicy {
     }
 }
 
+impl ResumePolicy {
+    /// The longest `resume_delay_ms`: 30 days.
+    pub const MAX_RESUME_DELAY_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+    /// Whether its delay is within bounds.
+    #[must_use]
+    pub const fn within_bounds(self) -> bool {
+        self.resume_delay_ms <= Self::MAX_RESUME_DELAY_MS
+    }
+}
+
 impl Canon for ResumePolicy {
     fn canon(&self, out: &mut Canonical) {
         out.put(&self.resume_delay_ms).put(&self.allow_operator_override);
     }
-}
-
-word_enum! {
-    /// What ended the suspension that a resumed claim follows.
-    pub enum ResumeTrigger {
-        /// Signals satisfied it.
-        Signal = "signal",
-        /// An operator resumed it.
-        Operator = "operator",
-        /// Its time was over, and it was to resume then.
-        Timeout = "timeout",
-    }
-}
-
-/// One signal that contributed to the end of a suspension.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MatchedSignal {
-    /// Its id.
-    pub signal_id: SignalId,
-    /// Its place in the order of acceptance.
-    pub seq: u64,
-    /// Where it was sent; none for the engine's timeout signal.
-    pub waitpoint_id: Option<WaitpointId>,
-    /// Its name.
-    pub name: String,
-    /// Its category.
-    pub category: String,
-    /// Who sent it.
-    pub source: SignalSource,
-    /// Its correlation id.
-    pub correlation_id: Option<String>,
-    /// The payload's encoding.
-    pub encoding: Option<String>,
-    /// When it was accepted.
-    pub accepted_at: TimestampMs,
-    /// What it did.
-    pub effect: SignalEffect,
-    /// Its payload, while the sum of those shown is at most 64 KiB; else none, to be read by `list_signals`.
-    #[serde(default, with = "crate::wire::base64_option")]
-    pub payload: Option<Bytes>,
-}
-
-/// The signals that contributed, and the timeout signal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MatchedSignals {
-    /// How many there are.
-    pub total: u64,
-    /// The one that satisfied the condition.
-    pub closer: Option<SignalId>,
-    /// The first 16 in order of acceptance.
-    pub first: Vec<MatchedSignal>,
-}
-
-/// What a claim that continues a suspended attempt is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResumeInfo {
-    /// The suspension.
-    pub suspension_id: SuspensionId,
-    /// What ended it.
-    pub trigger: ResumeTrigger,
-    /// Who, if an operator did.
-    pub operator: Option<OperatorResume>,
-    /// The bytes that the attempt left for itself.
-    #[serde(default, with = "crate::wire::base64_option")]
-    pub continuation: Option<Bytes>,
-    /// What arrived.
-    pub matched: MatchedSignals,
 }
