@@ -1,4 +1,4 @@
-//! The in-memory reference model of the durable execution contract.
+//! The in-memory reference model of the durable execution contract, and the engine for local development and tests.
 
 mod cascade;
 pub mod model;

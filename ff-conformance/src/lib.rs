@@ -1,1 +1,33 @@
-//! To be filled.
+//! The public conformance suite: point it at a backend and learn whether it keeps the contract.
+//!
+//! A backend author writes a [`Harness`] that opens fresh, isolated instances, and a `main` that hands it over:
+//!
+//! ```ignore
+//! use std::sync::Arc;
+//! use ff_conformance::{Fixture, Harness, TestName};
+//! use ff_core::time::ManualClock;
+//! # use ff_backend_memory::MemoryBackend;
+//!
+//! struct Mine;
+//!
+//! impl Harness for Mine {
+//!     async fn open(&self, _test: &TestName, clock: ManualClock) -> Fixture {
+//!         Fixture::new(Arc::new(MemoryBackend::with_manual_clock(clock.clone())), clock)
+//!     }
+//! }
+//!
+//! fn main() {
+//!     ff_conformance::main("mine", || Mine)
+//! }
+//! ```
+//!
+//! Put it in `tests/conformance.rs` with `harness = false`; it then lists, filters and reports its trials like any test.
+
+pub mod cases;
+mod harness;
+mod run;
+pub mod stage;
+mod view;
+
+pub use harness::{Damage, Fixture, Harness, TestName};
+pub use run::main;

@@ -11,6 +11,8 @@ pub mod contracts;
 pub mod engine_backend;
 pub mod error;
 pub mod ids;
+pub mod layer;
+pub mod operation;
 pub mod partition;
 pub mod policy;
 pub mod records;

@@ -97,9 +97,35 @@ impl Remains {
     }
 }
 
-/// Streams that an operation wrote to or closed, for waiting tails. No part of the state.
+/// What an operation did that somebody may wait for. No part of the state.
 #[derive(Clone, Debug, Default)]
-pub struct Wakes(pub Vec<(Uuid, u32)>);
+pub struct Wakes {
+    /// Streams that were written to or closed: execution and attempt.
+    pub streams: Vec<(Uuid, u32)>,
+    /// Lanes in whose queues something became ready.
+    pub lanes: Vec<LaneId>,
+}
+
+impl Wakes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.lanes.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.streams.clear();
+        self.lanes.clear();
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    pub(crate) fn lane(&mut self, lane: &LaneId) {
+        if self.lanes.last() != Some(lane) {
+            self.lanes.push(lane.clone());
+        }
+    }
+}
 
 impl PartialEq for Wakes {
     fn eq(&self, _: &Self) -> bool {
@@ -139,7 +165,7 @@ pub struct Partition {
     pub(crate) lane_counts: BTreeMap<LaneId, LaneCounts>,
     /// Executions whose records cannot be decoded: only damage puts one here.
     pub(crate) damaged: BTreeSet<Uuid>,
-    /// Streams that were written to or closed by the last operations.
+    /// What the last operations did that somebody may wait for.
     pub(crate) wakes: Wakes,
 }
 
@@ -298,6 +324,9 @@ impl Partition {
             None => (false, None, None),
         };
         self.queues.update(&x.record, (open_before, open_after), (queued_before, after.queued));
+        if queued_before.is_none() && after.queued.is_some() {
+            self.wakes.lane(&x.record.lane_id);
+        }
         if lease_before != after.lease_id {
             if let Some(lease_id) = lease_before {
                 self.leases.remove(&lease_id);
@@ -326,7 +355,7 @@ impl Partition {
         if let Some(open) = before.as_ref().and_then(|b| b.open_attempt)
             && after.open_attempt != Some(open)
         {
-            self.wakes.0.push((uuid, open));
+            self.wakes.streams.push((uuid, open));
         }
         match self.executions.get_mut(&uuid) {
             Some(slot) => *slot = Some(x),

@@ -89,7 +89,7 @@ pub fn append_frame(
             .or_insert_with(|| Box::new(Stream::new(args.execution_id, attempt_index)));
         stream.append(args.frame(entry_id), retention_maxlen);
     }
-    p.wakes.0.push((uuid, attempt_index.get()));
+    p.wakes.streams.push((uuid, attempt_index.get()));
     Ok(AppendFrameResult { entry_id })
 }
 

@@ -1,0 +1,107 @@
+//! The whole state, plainly: the reference that other backends are compared with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ff_core::bounds::Deployment;
+use ff_core::error::EngineError;
+use ff_core::ids::{BudgetId, QuotaPolicyId};
+use ff_core::operation::{Operation, Outcome};
+use ff_core::time::TimestampMs;
+
+use super::{Budget, Partition, Quota};
+use crate::apply::{Store, apply};
+
+/// All partitions, budgets and quota policies of one deployment. No clock, no locks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    deployment: Arc<Deployment>,
+    partitions: BTreeMap<u16, Partition>,
+    budgets: BTreeMap<BudgetId, Option<Budget>>,
+    policies: BTreeMap<QuotaPolicyId, Option<Quota>>,
+}
+
+impl Model {
+    /// An empty deployment.
+    #[must_use]
+    pub fn new(deployment: Deployment) -> Self {
+        Self {
+            deployment: Arc::new(deployment),
+            partitions: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn from_parts(
+        deployment: Arc<Deployment>,
+        partitions: impl IntoIterator<Item = Partition>,
+        budgets: BTreeMap<BudgetId, Option<Budget>>,
+        policies: BTreeMap<QuotaPolicyId, Option<Quota>>,
+    ) -> Self {
+        let partitions = partitions.into_iter().map(|p| (p.number(), p)).collect();
+        Self { deployment, partitions, budgets, policies }
+    }
+
+    /// What the deployment fixes.
+    #[must_use]
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// Carries out one operation at `now`. `tail_frames` looks once.
+    ///
+    /// # Errors
+    /// Those of the operation; a refusal has changed nothing.
+    pub fn apply(&mut self, now: TimestampMs, operation: &Operation) -> Result<Outcome, EngineError> {
+        let outcome = apply(self, now, operation);
+        for partition in self.partitions.values_mut() {
+            partition.wakes.clear();
+        }
+        outcome
+    }
+
+    /// The partitions that were ever touched, by number.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.values()
+    }
+
+    /// The budgets, by id.
+    pub fn budgets(&self) -> impl Iterator<Item = (&BudgetId, &Budget)> {
+        self.budgets.iter().filter_map(|(id, budget)| Some((id, budget.as_ref()?)))
+    }
+
+    /// The quota policies, by id.
+    pub fn policies(&self) -> impl Iterator<Item = (&QuotaPolicyId, &Quota)> {
+        self.policies.iter().filter_map(|(id, policy)| Some((id, policy.as_ref()?)))
+    }
+}
+
+impl Store for Model {
+    fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    fn partition<R>(&mut self, number: u16, with: impl FnOnce(&mut Partition) -> R) -> R {
+        let deployment = &self.deployment;
+        with(self.partitions.entry(number).or_insert_with(|| Partition::new(number, Arc::clone(deployment))))
+    }
+
+    fn budget<R>(&mut self, id: &BudgetId, with: impl FnOnce(&mut Option<Budget>) -> R) -> R {
+        let mut slot = self.budgets.remove(id).flatten();
+        let result = with(&mut slot);
+        if slot.is_some() {
+            self.budgets.insert(id.clone(), slot);
+        }
+        result
+    }
+
+    fn policy<R>(&mut self, id: &QuotaPolicyId, with: impl FnOnce(&mut Option<Quota>) -> R) -> R {
+        let mut slot = self.policies.remove(id).flatten();
+        let result = with(&mut slot);
+        if slot.is_some() {
+            self.policies.insert(id.clone(), slot);
+        }
+        result
+    }
+}

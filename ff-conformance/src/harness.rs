@@ -1,0 +1,87 @@
+//! What a backend author provides.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use ff_core::engine_backend::EngineBackend;
+use ff_core::ids::ExecutionId;
+use ff_core::time::ManualClock;
+
+/// The name of a trial: `domain::operation::sentence`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestName(pub String);
+
+impl fmt::Display for TestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Damage that a store can suffer and that no operation brings about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The execution's record can no longer be decoded.
+    Unreadable(ExecutionId),
+    /// It can be decoded again, as it was.
+    Readable(ExecutionId),
+    /// Every queue and timer of the partition is gone.
+    IndexesLost(u16),
+    /// The partition's backlog is gone.
+    BacklogLost(u16),
+    /// A ready-queue entry stands where the records imply none: one of this execution, which is not ready.
+    ForeignQueueEntry(ExecutionId),
+    /// A timer of this execution stands at a wrong due time.
+    WrongDueTime(ExecutionId),
+}
+
+/// One opened backend: fresh, empty, and shared with nobody.
+pub struct Fixture {
+    /// The backend.
+    pub backend: Arc<dyn EngineBackend>,
+    /// The clock that it reads.
+    pub clock: ManualClock,
+    guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Fixture {
+    /// A fixture of a backend that reads this clock.
+    pub fn new(backend: Arc<dyn EngineBackend>, clock: ManualClock) -> Self {
+        Self { backend, clock, guard: None }
+    }
+
+    /// Keeps a value alive as long as the fixture: whatever was started for it.
+    #[must_use]
+    pub fn with_guard(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
+    }
+
+    /// The value that the harness put beside the backend.
+    #[must_use]
+    pub fn guard<T: Any>(&self) -> Option<&T> {
+        self.guard.as_deref().and_then(|g| g.downcast_ref())
+    }
+}
+
+/// Opens backends for the suite.
+///
+/// The suite rotates a signing key into every partition that it uses.
+pub trait Harness: Send + Sync + 'static {
+    /// A fresh, empty, isolated backend that reads `clock`, with the default [`ff_core::bounds::Deployment`].
+    fn open(&self, test: &TestName, clock: ManualClock) -> impl Future<Output = Fixture> + Send;
+
+    /// Damages the store behind the fixture's back, if the harness can; answers whether it did.
+    ///
+    /// The cases that need a damage which the harness cannot do are reported as ignored.
+    fn damage(&self, fixture: &Fixture, damage: Damage) -> impl Future<Output = bool> + Send {
+        let _ = (fixture, damage);
+        async { false }
+    }
+
+    /// Which damages [`Harness::damage`] can do: none unless said.
+    fn can_damage(&self) -> bool {
+        false
+    }
+}
