@@ -226,3 +226,205 @@ pub fn get_budget_status(
 ) -> Result<BudgetStatus, EngineError> {
     Ok(BudgetStatus::of(&find(slot)?.record, now))
 }
+
+#[cfg(test)]
+mod tests {
+    use ff_core::contracts::{Enforcement, Limits};
+    use ff_core::refusal::Code;
+
+    use super::*;
+    use crate::rules::testing::{at, code};
+
+    fn dimension(name: &str) -> Dimension {
+        name.parse().unwrap()
+    }
+
+    fn create(dimensions: &[(&str, Limits)], reset_interval_ms: Option<u64>) -> Option<Budget> {
+        let mut slot = None;
+        let args = CreateBudgetArgs::builder()
+            .budget_id("b".parse().unwrap())
+            .dimensions(dimensions.iter().map(|(name, limits)| (dimension(name), *limits)).collect())
+            .maybe_reset_interval_ms(reset_interval_ms)
+            .build();
+        create_budget(&mut slot, at(1_000), &args).unwrap();
+        slot
+    }
+
+    fn args(mode: ReportMode, amounts: &[(&str, u64)], key: Option<&str>) -> ReportUsageArgs {
+        ReportUsageArgs::builder()
+            .budget_id("b".parse().unwrap())
+            .amounts(amounts.iter().map(|(name, amount)| (dimension(name), *amount)).collect())
+            .mode(mode)
+            .maybe_dedup_key(key)
+            .build()
+    }
+
+    fn status(slot: &Option<Budget>, now: u64) -> BudgetStatus {
+        get_budget_status(slot, at(now), &GetBudgetStatusArgs { budget_id: "b".parse().unwrap() }).unwrap()
+    }
+
+    fn reset_args(by: &str, key: Option<&str>) -> ResetBudgetArgs {
+        ResetBudgetArgs::builder().budget_id("b".parse().unwrap()).by(by).maybe_dedup_key(key).build()
+    }
+
+    use ReportMode::{Record, Reserve};
+    const LIMITS: Limits = Limits { hard: Some(10), soft: Some(5) };
+
+    fn hard(name: &str, usage: u64) -> ReportUsageResult {
+        ReportUsageResult::HardBreach { dimension: dimension(name), usage, hard_limit: 10 }
+    }
+
+    #[test]
+    fn a_soft_breach_then_a_rejected_reservation_then_a_hard_breach() {
+        let mut slot = create(&[("t", LIMITS)], None);
+        let soft = ReportUsageResult::SoftBreach { dimension: dimension("t"), usage: 6, soft_limit: 5 };
+        for _ in 0..2 {
+            let answer = report_usage(&mut slot, at(1_001), &args(Record, &[("t", 6)], Some("k"))).unwrap();
+            assert_eq!(answer, soft);
+        }
+        assert_eq!(status(&slot, 1_001).soft_breach_count, 1);
+        assert_eq!(report_usage(&mut slot, at(1_002), &args(Reserve, &[("t", 5)], None)).unwrap(), hard("t", 6));
+        // 5 alone would fit, so the rejection exhausts the budget; the record that follows moves nothing of that.
+        assert_eq!(status(&slot, 1_002).exhausted_at, Some(at(1_002)));
+        assert_eq!(report_usage(&mut slot, at(1_003), &args(Record, &[("t", 5)], None)).unwrap(), hard("t", 11));
+        let status = status(&slot, 1_003);
+        assert_eq!((status.exhausted_at, status.hard_breach_count, status.soft_breach_count), (Some(at(1_002)), 2, 1));
+        assert_eq!((status.last_breach_at, status.retry_after_ms), (Some(at(1_003)), Some(300_000)));
+    }
+
+    #[test]
+    fn usage_equal_to_the_hard_limit_exhausts_without_a_breach() {
+        let mut slot = create(&[("t", Limits::hard(10))], None);
+        let answer = report_usage(&mut slot, at(2_000), &args(Reserve, &[("t", 10)], None)).unwrap();
+        assert_eq!(answer, ReportUsageResult::Ok);
+        let status = status(&slot, 2_000);
+        assert_eq!((status.exhausted_at, status.hard_breach_count), (Some(at(2_000)), 0));
+    }
+
+    #[test]
+    fn split_amounts_are_one_and_a_reservation_larger_than_the_limit_does_not_exhaust() {
+        let mut slot = create(&[("t", Limits::hard(10))], None);
+        let answer = report_usage(&mut slot, at(2_000), &args(Reserve, &[("t", 6), ("t", 6)], None)).unwrap();
+        assert_eq!(answer, hard("t", 0));
+        assert_eq!(status(&slot, 2_000).exhausted_at, None);
+        assert_eq!(status(&slot, 2_000).dimensions[&dimension("t")].usage, 0);
+    }
+
+    #[test]
+    fn every_dimension_that_a_reservation_does_not_fit_in_rejects_it() {
+        // 11 never fits in a; 5 would fit in b alone, but not on top of its 6.
+        let mut slot = create(&[("a", Limits::hard(10)), ("b", Limits::hard(10))], None);
+        report_usage(&mut slot, at(2_000), &args(Record, &[("b", 6)], None)).unwrap();
+        let answer = report_usage(&mut slot, at(2_001), &args(Reserve, &[("b", 5), ("a", 11)], None)).unwrap();
+        assert_eq!(answer, hard("a", 0));
+        let status = status(&slot, 2_001);
+        assert_eq!(status.exhausted_dimension, Some(dimension("b")));
+        assert_eq!(status.last_breach_dimension, Some(dimension("a")));
+        assert_eq!(status.dimensions[&dimension("b")].usage, 6);
+    }
+
+    #[test]
+    fn no_usage_passes_the_greatest_integer() {
+        let mut slot = create(&[("t", Limits::default())], None);
+        report_usage(&mut slot, at(2_000), &args(Record, &[("t", MAX_SAFE_INTEGER)], None)).unwrap();
+        let before = slot.clone();
+        for mode in [Record, Reserve] {
+            let answer = report_usage(&mut slot, at(2_000), &args(mode, &[("a", 1), ("t", 1)], Some("k")));
+            assert_eq!(code(answer), Code::InvalidInput);
+        }
+        assert_eq!(slot, before);
+        assert_eq!(status(&slot, 2_000).dimensions[&dimension("t")].usage, MAX_SAFE_INTEGER);
+    }
+
+    #[test]
+    fn the_65th_undeclared_dimension_is_too_many_but_one_without_amount_is_none() {
+        let mut slot = create(&[("t", LIMITS)], None);
+        let names: Vec<String> = (0..64).map(|n| format!("u{n}")).collect();
+        let amounts: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        report_usage(&mut slot, at(2_000), &args(Record, &amounts, None)).unwrap();
+        let before = slot.clone();
+        let answer = report_usage(&mut slot, at(2_000), &args(Reserve, &[("more", 1)], None));
+        assert_eq!(code(answer), Code::TooManyDimensions);
+        assert_eq!(slot, before);
+        assert!(report_usage(&mut slot, at(2_000), &args(Record, &[("more", 0), ("u0", 1), ("t", 1)], None)).is_ok());
+        assert_eq!(status(&slot, 2_000).dimensions.len(), 65);
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_24_hours_less_1_ms_through_resets() {
+        let mut slot = create(&[("t", Limits::hard(10))], Some(1_000));
+        report_usage(&mut slot, at(1_000), &args(Record, &[("t", 8)], None)).unwrap();
+        let rejected = args(Reserve, &[("t", 2), ("t", 1)], Some("k"));
+        assert_eq!(report_usage(&mut slot, at(1_000), &rejected).unwrap(), hard("t", 8));
+        let last = 1_000 + 86_400_000 - 1;
+        let before = slot.clone();
+        assert_eq!(report_usage(&mut slot, at(last), &args(Reserve, &[("t", 3)], Some("k"))).unwrap(), hard("t", 8));
+        for other in [args(Record, &[("t", 3)], Some("k")), args(Reserve, &[("t", 2)], Some("k"))] {
+            assert_eq!(code(report_usage(&mut slot, at(last), &other)), Code::DedupKeyConflict);
+        }
+        assert_eq!(slot, before, "neither a replay nor a refusal stores anything");
+        assert_eq!(report_usage(&mut slot, at(last + 1), &rejected).unwrap(), ReportUsageResult::Ok);
+    }
+
+    #[test]
+    fn lapsed_keys_go_a_bounded_number_per_report() {
+        let mut slot = create(&[("t", LIMITS)], None);
+        for n in 0..40 {
+            let key = format!("k{n}");
+            report_usage(&mut slot, at(1_000 + n), &args(Record, &[("t", 1)], Some(&key))).unwrap();
+        }
+        let count = |slot: &Option<Budget>| slot.as_ref().unwrap().reports.iter().count();
+        let later = at(1_000 + 86_400_000 + 29);
+        report_usage(&mut slot, later, &args(Record, &[("t", 1)], Some("k0"))).unwrap();
+        assert_eq!(count(&slot), 40 - 16 + 1);
+        report_usage(&mut slot, later, &args(Record, &[("t", 1)], None)).unwrap();
+        assert_eq!(count(&slot), 11, "k30 to k39 and the new k0");
+        report_usage(&mut slot, later, &args(Record, &[("t", 1)], None)).unwrap();
+        assert_eq!(count(&slot), 11);
+    }
+
+    #[test]
+    fn missed_resets_are_counted_whoever_looked_and_without_drift() {
+        // Due at 61_000, 121_000, ...
+        let mut slot = create(&[("t", Limits::hard(10))], Some(60_000));
+        report_usage(&mut slot, at(2_000), &args(Record, &[("t", 12)], None)).unwrap();
+        let before = status(&slot, 60_999);
+        assert_eq!((before.reset_count, before.retry_at, before.last_reset_at), (0, Some(at(61_000)), None));
+        let due = status(&slot, 61_000);
+        assert_eq!((due.reset_count, due.exhausted_at, due.last_reset_at), (1, None, Some(at(61_000))));
+        assert_eq!((due.next_reset_at, due.hard_breach_count), (Some(at(121_000)), 1));
+        let late = status(&slot, 151_000);
+        assert_eq!((late.reset_count, late.last_reset_at), (2, Some(at(121_000))));
+        // A write in between stores it; the count is the same.
+        report_usage(&mut slot, at(70_000), &args(Record, &[("t", 1)], None)).unwrap();
+        assert_eq!(slot.as_ref().unwrap().record.reset_count, 1);
+        let third = status(&slot, 181_000);
+        assert_eq!((third.reset_count, third.next_reset_at), (3, Some(at(241_000))));
+        assert_eq!(third.dimensions[&dimension("t")].usage, 0);
+    }
+
+    #[test]
+    fn a_reset_counts_after_those_that_were_due_and_its_key_is_apart() {
+        let mut slot = create(&[("t", Limits::hard(10))], Some(60_000));
+        report_usage(&mut slot, at(2_000), &args(Record, &[("t", 12)], Some("k"))).unwrap();
+        let first = reset_budget(&mut slot, at(130_000), &reset_args("ann", Some("k"))).unwrap();
+        let expected =
+            ResetBudgetResult { reset_count: 3, last_reset_at: at(130_000), next_reset_at: Some(at(181_000)) };
+        assert_eq!(first, expected);
+        assert_eq!(reset_budget(&mut slot, at(200_000), &reset_args("ann", Some("k"))).unwrap(), expected);
+        let other = reset_budget(&mut slot, at(200_000), &reset_args("bob", Some("k")));
+        assert_eq!(code(other), Code::DedupKeyConflict);
+        let now = status(&slot, 130_000);
+        assert_eq!((now.last_reset_by.as_deref(), now.hard_breach_count, now.exhausted_at), (Some("ann"), 1, None));
+        assert_eq!(status(&slot, 181_000).last_reset_by, None);
+    }
+
+    #[test]
+    fn an_advisory_budget_denies_nobody() {
+        let mut slot = create(&[("t", Limits::hard(1))], None);
+        slot.as_mut().unwrap().record.enforcement = Enforcement::Advisory;
+        report_usage(&mut slot, at(2_000), &args(Record, &[("t", 1)], None)).unwrap();
+        let status = status(&slot, 2_000);
+        assert_eq!((status.exhausted_at, status.retry_at, status.retry_after_ms), (Some(at(2_000)), None, None));
+    }
+}

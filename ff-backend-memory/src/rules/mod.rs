@@ -11,3 +11,5 @@ pub mod quota;
 pub mod reads;
 pub mod stream;
 pub mod suspension;
+#[cfg(test)]
+mod testing;

@@ -225,3 +225,209 @@ pub fn sum_lane_counts(
     }
     Ok(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use ff_core::bounds::Deployment;
+    use ff_core::contracts::{
+        Actor, CompleteExecutionArgs, CreateExecutionArgs, FailExecutionArgs, Fence, ReplayExecutionArgs,
+    };
+    use ff_core::ids::{AttemptIndex, ExecutionId};
+    use ff_core::policy::{ExecutionPolicy, RetryPolicy};
+    use ff_core::refusal::Code;
+    use ff_core::state::{AttemptType, EndCause};
+
+    use super::*;
+    use crate::rules::execution::{complete_execution, create_execution, fail_execution, replay_execution};
+    use crate::rules::testing::{at, claim, code, create, execution, partition};
+
+    const X: u128 = 1;
+
+    fn complete(p: &mut Partition, now: u64, fence: Fence, result: Option<&'static [u8]>) {
+        let args = CompleteExecutionArgs::builder()
+            .execution_id(execution(X))
+            .actor(Actor::Worker(fence))
+            .maybe_result(result.map(Bytes::from_static))
+            .build();
+        complete_execution(p, at(now), &args).unwrap();
+    }
+
+    fn fail(p: &mut Partition, now: u64, fence: Fence) {
+        let args = FailExecutionArgs::builder()
+            .execution_id(execution(X))
+            .actor(Actor::Worker(fence))
+            .reason("r")
+            .category("c")
+            .build();
+        fail_execution(p, at(now), &args).unwrap();
+    }
+
+    fn replay(p: &mut Partition, now: u64, replay_count: u32) {
+        let args = ReplayExecutionArgs::builder()
+            .execution_id(execution(X))
+            .replay_count(replay_count)
+            .reason("again")
+            .by("ann")
+            .build();
+        replay_execution(p, at(now), &args).unwrap();
+    }
+
+    fn result(p: &Partition, of: ResultSelector) -> Result<GetResultResult, EngineError> {
+        get_result(p, at(0), &GetResultArgs::builder().execution_id(execution(X)).of(of).build())
+    }
+
+    /// Attempts 0 (failed, retried) and 1 (success) of run 0; 2 and 3 (failed twice) of run 1; 4 (success) of run 2.
+    fn three_runs() -> Partition {
+        let mut p = partition();
+        let retry = RetryPolicy::builder().max_retries(1).backoff(ff_core::policy::Backoff::Fixed { delay_ms: 0 });
+        create(&mut p, at(0), execution(X), ExecutionPolicy::builder().retry(retry.build()).build());
+        let fence = claim(&mut p, at(1)).fence;
+        fail(&mut p, 2, fence);
+        let fence = claim(&mut p, at(3)).fence;
+        complete(&mut p, 4, fence, Some(b"first"));
+        replay(&mut p, 5, 0);
+        for now in [6, 8] {
+            let fence = claim(&mut p, at(now)).fence;
+            fail(&mut p, now + 1, fence);
+        }
+        p
+    }
+
+    #[test]
+    fn results_are_found_by_run_and_by_the_last_attempt_of_a_run() {
+        let mut p = three_runs();
+        let first =
+            GetResultResult { run: 0, completed_at: at(4), result: Some("first".into()), result_encoding: None };
+        for of in [ResultSelector::Run(0), ResultSelector::Attempt(AttemptIndex(1))] {
+            assert_eq!(result(&p, of).unwrap(), first);
+        }
+        let none = [
+            ResultSelector::Last,
+            ResultSelector::Run(1),
+            ResultSelector::Run(2),
+            ResultSelector::Attempt(AttemptIndex(0)),
+            ResultSelector::Attempt(AttemptIndex(2)),
+            ResultSelector::Attempt(AttemptIndex(3)),
+        ];
+        for of in none {
+            assert_eq!(result(&p, of), Err(Refusal::result_not_available(PublicState::Failed).into()));
+        }
+        assert_eq!(code(result(&p, ResultSelector::Attempt(AttemptIndex(4)))), Code::AttemptNotFound);
+
+        replay(&mut p, 10, 1);
+        let fence = claim(&mut p, at(11)).fence;
+        assert_eq!(code(result(&p, ResultSelector::Attempt(AttemptIndex(4)))), Code::ResultNotAvailable);
+        complete(&mut p, 12, fence, None);
+        let last = GetResultResult { run: 2, completed_at: at(12), result: None, result_encoding: None };
+        for of in [ResultSelector::Last, ResultSelector::Run(2), ResultSelector::Attempt(AttemptIndex(4))] {
+            assert_eq!(result(&p, of).unwrap(), last);
+        }
+        assert_eq!(result(&p, ResultSelector::Run(0)).unwrap(), first);
+    }
+
+    #[test]
+    fn attempts_of_all_runs_come_by_index_in_pages() {
+        let p = three_runs();
+        let mut args = ListAttemptsArgs::builder().execution_id(execution(X)).limit(1).build();
+        let mut seen = Vec::new();
+        let mut pages = 0;
+        loop {
+            let page = list_attempts(&p, at(0), &args).unwrap();
+            seen.extend(page.attempts.iter().map(|a| (a.attempt_index.get(), a.attempt_type, a.run, a.end_cause)));
+            pages += 1;
+            match page.next_cursor {
+                Some(cursor) => args.cursor = Some(cursor),
+                None => break,
+            }
+        }
+        let failed = Some(EndCause::Failed);
+        let expected = [
+            (0, AttemptType::Initial, 0, failed),
+            (1, AttemptType::Retry, 0, Some(EndCause::Completed)),
+            (2, AttemptType::Replay, 1, failed),
+            (3, AttemptType::Retry, 1, failed),
+        ];
+        assert_eq!((seen.as_slice(), pages), (expected.as_slice(), 4));
+    }
+
+    fn deployment() -> BTreeMap<u16, Partition> {
+        let mut partitions = BTreeMap::new();
+        for number in 0..16 {
+            partitions.insert(number, Partition::new(number, Arc::new(Deployment::default())));
+        }
+        for (number, uuid) in [(2, 7), (10, 1), (2, 3), (15, 2), (2, 5), (10, u128::MAX)] {
+            let args = CreateExecutionArgs::builder()
+                .execution_id(ExecutionId::from_parts(number, Uuid::from_u128(uuid)))
+                .namespace("n".parse().unwrap())
+                .lane_id(if uuid == 5 { "other" } else { "l" }.parse().unwrap())
+                .kind("k")
+                .tags([("team.name".to_owned(), if uuid > 3 { "big" } else { "small" }.to_owned())].into())
+                .build();
+            create_execution(partitions.get_mut(&number).unwrap(), at(0), &args).unwrap();
+        }
+        partitions
+    }
+
+    fn walk(partitions: &BTreeMap<u16, Partition>, mut args: ListExecutionsArgs, examine: usize) -> Vec<(u16, u128)> {
+        let mut seen = Vec::new();
+        loop {
+            let page = list_executions(&args, PartitionConfig::default(), |n, after, may_examine, wanted| {
+                list_in_partition(&partitions[&n], &args, after, may_examine.min(examine), wanted)
+            })
+            .unwrap();
+            assert!(page.executions.len() <= args.limit as usize);
+            seen.extend(page.executions.iter().map(|e| (e.execution_id.partition(), e.execution_id.uuid().as_u128())));
+            match page.next_cursor {
+                Some(cursor) => args.cursor = Some(cursor),
+                None => return seen,
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_in_any_pages_lists_the_same_in_the_order_of_partitions_as_numbers() {
+        let partitions = deployment();
+        let all = [(2, 3), (2, 5), (2, 7), (10, 1), (10, u128::MAX), (15, 2)];
+        for (limit, examine) in [(1, 1), (1, 10), (2, 2), (3, 1), (1000, 1), (1000, 10_000)] {
+            let args = |partition| ListExecutionsArgs::builder().limit(limit).maybe_partition(partition);
+            assert_eq!(walk(&partitions, args(None).build(), examine), all);
+            assert_eq!(walk(&partitions, args(Some(2)).build(), examine), all[..3]);
+            assert_eq!(walk(&partitions, args(Some(3)).build(), examine), []);
+            let in_lane = args(None).lane_id("l".parse().unwrap()).tag("team.name", "big").build();
+            assert_eq!(walk(&partitions, in_lane, examine), [(2, 7), (10, u128::MAX)]);
+            assert_eq!(walk(&partitions, args(None).tag("team.name", "none").build(), examine), []);
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_decoded_is_never_left_out_silently() {
+        let mut partitions = deployment();
+        partitions.get_mut(&2).unwrap().damaged.insert(Uuid::from_u128(5));
+        let args = ListExecutionsArgs::builder().build();
+        let answer = list_in_partition(&partitions[&2], &args, None, 10, 10);
+        assert!(matches!(answer, Err(EngineError::Corruption(_))));
+    }
+
+    #[test]
+    fn lane_counts_are_summed_over_partitions() {
+        let partitions = deployment();
+        let count = |lane: &str, partition| {
+            let args = LaneCountsArgs::builder().lane_id(lane.parse().unwrap()).maybe_partition(partition).build();
+            sum_lane_counts(&args, PartitionConfig::default(), |n| lane_counts(&partitions[&n], at(0), &args)).unwrap()
+        };
+        assert_eq!((count("l", None).count(PublicState::Waiting), count("l", None).total()), (5, 5));
+        assert_eq!((count("l", Some(2)).total(), count("other", None).total()), (2, 1));
+        assert_eq!(count("never", None), LaneCounts::default());
+    }
+
+    #[test]
+    fn missing_things_are_refused() {
+        let p = partition();
+        let args = GetPayloadArgs { execution_id: execution(X) };
+        assert_eq!(code(get_payload(&p, at(0), &args)), Code::ExecutionNotFound);
+    }
+}
