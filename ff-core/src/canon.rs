@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn absent_and_empty_differ_and_long_fields_hash_alike() {
-        let absent = Canonical::bytes(|c| c.absent());
+        let absent = Canonical::bytes(Canonical::absent);
         let empty = Canonical::bytes(|c| c.field(b""));
         assert_ne!(absent, empty);
         assert_eq!(absent, [0xff; 4]);

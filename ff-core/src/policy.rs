@@ -213,7 +213,7 @@ pub struct SuspensionPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Builder)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamPolicy {
-    /// Frames kept per attempt, `1..=1_000_000`; 10_000.
+    /// Frames kept per attempt, `1..=1_000_000`; `10_000`.
     #[builder(default = 10_000)]
     pub retention_maxlen: u64,
 }
@@ -268,7 +268,7 @@ pub struct ExecutionPolicy {
     /// How much of its streams is kept.
     #[builder(default)]
     pub stream: StreamPolicy,
-    /// Signals accepted per run, `1..=1_000_000`; 10_000.
+    /// Signals accepted per run, `1..=1_000_000`; `10_000`.
     #[builder(default = 10_000)]
     pub max_signals: u32,
 }

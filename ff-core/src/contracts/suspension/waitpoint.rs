@@ -39,7 +39,7 @@ pub struct CreatePendingWaitpointArgs {
     pub fence: Fence,
     /// The new waitpoint's id, minted by the caller; ids are single-use.
     pub waitpoint_id: WaitpointId,
-    /// How long it waits to be named by a suspension, in milliseconds: `1..=86_400_000`; 60_000.
+    /// How long it waits to be named by a suspension, in milliseconds: `1..=86_400_000`; `60_000`.
     #[serde(default = "CreatePendingWaitpointArgs::default_expires_in_ms")]
     #[builder(default = CreatePendingWaitpointArgs::default_expires_in_ms())]
     pub expires_in_ms: u64,
