@@ -179,7 +179,7 @@ mod tests {
         let policy = ExecutionPolicy::builder().stream(StreamPolicy { retention_maxlen }).build();
         create(&mut p, at(now), execution(X), policy);
         let fence = claim(&mut p, at(now)).fence;
-        p.wakes.0.clear();
+        p.wakes.streams.clear();
         (p, fence)
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let (mut p, fence) = running(0, 10);
         let before = p.find(&execution(X)).unwrap().record.clone();
         append(&mut p, 9, fence, 1);
-        assert_eq!(p.wakes.0, [(execution(X).uuid(), 0)]);
+        assert_eq!(p.wakes.streams, [(execution(X).uuid(), 0)]);
         assert_eq!(p.find(&execution(X)).unwrap().record, before);
     }
 
@@ -256,9 +256,9 @@ mod tests {
         let (mut p, fence) = running(0, 3);
         let first = append_frame(&mut p, at(1), &frame(fence, 4, Some(7))).unwrap();
         append(&mut p, 2, fence, 0);
-        p.wakes.0.clear();
+        p.wakes.streams.clear();
         assert_eq!(append_frame(&mut p, at(3), &frame(fence, 4, Some(7))).unwrap(), first);
-        assert_eq!((meta(&p).frame_count, p.wakes.0.len()), (2, 0));
+        assert_eq!((meta(&p).frame_count, p.wakes.streams.len()), (2, 0));
         for taken in [frame(fence, 5, Some(7)), frame(fence, 4, Some(6))] {
             let answer = append_frame(&mut p, at(3), &taken);
             assert_eq!(answer, Err(Refusal::frame_seq_conflict(7u64).into()));
@@ -345,7 +345,7 @@ mod tests {
             assert!(!tail(&p, nothing).over);
         }
         complete(&mut p, 6, fence);
-        assert!(p.wakes.0.contains(&(execution(X).uuid(), 0)));
+        assert!(p.wakes.streams.contains(&(execution(X).uuid(), 0)));
         let look = tail(&p, StreamCursor::Id(StreamEntryId::MAX));
         assert_eq!((look.over, look.page.closed.map(|closed| closed.at)), (true, Some(at(6))));
     }
