@@ -388,3 +388,75 @@ impl BudgetStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::testing::refused_field;
+
+    fn dimension(text: &str) -> Dimension {
+        text.parse().expect("well formed")
+    }
+
+    fn create(dimensions: impl IntoIterator<Item = (Dimension, Limits)>) -> CreateBudgetArgs {
+        CreateBudgetArgs::builder()
+            .budget_id("b".parse().expect("well formed"))
+            .dimensions(dimensions.into_iter().collect())
+            .build()
+    }
+
+    fn report(amounts: Vec<(Dimension, u64)>) -> ReportUsageArgs {
+        ReportUsageArgs::builder().budget_id("b".parse().expect("well formed")).amounts(amounts).build()
+    }
+
+    #[test]
+    fn definitions_out_of_bounds_are_refused() {
+        let one = |limits| create([(dimension("t"), limits)]);
+        assert_eq!(refused_field(&one(Limits { hard: Some(10), soft: Some(10) })), None);
+        assert_eq!(refused_field(&one(Limits { hard: Some(10), soft: Some(11) })), Some("dimensions.soft".into()));
+        assert_eq!(refused_field(&one(Limits::hard(0))), Some("dimensions.hard".into()));
+        assert_eq!(refused_field(&one(Limits::soft(0))), Some("dimensions.soft".into()));
+        assert_eq!(refused_field(&one(Limits::hard(MAX_SAFE_INTEGER + 1))), Some("dimensions.hard".into()));
+        assert_eq!(refused_field(&create([])), Some("dimensions".into()));
+        let many = |n: u32| create((0..n).map(|i| (dimension(&format!("d{i}")), Limits::default())));
+        assert_eq!(refused_field(&many(64)), None);
+        assert_eq!(refused_field(&many(65)), Some("dimensions".into()));
+        for (ms, ok) in [(999, false), (1_000, true), (31_622_400_000, true), (31_622_400_001, false)] {
+            let args = CreateBudgetArgs { reset_interval_ms: Some(ms), ..one(Limits::default()) };
+            assert_eq!(refused_field(&args), (!ok).then(|| "reset_interval_ms".into()), "{ms}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_one_dimension_are_one_amount() {
+        let args = report(vec![(dimension("t"), 6), (dimension("a"), 1), (dimension("t"), 6)]);
+        assert_eq!(args.merged().expect("small"), [(dimension("a"), 1), (dimension("t"), 12)].into());
+        let exact = report(vec![(dimension("t"), MAX_SAFE_INTEGER), (dimension("t"), 0)]);
+        assert_eq!(refused_field(&exact), None);
+        for amounts in [
+            vec![],
+            vec![(dimension("t"), MAX_SAFE_INTEGER), (dimension("t"), 1)],
+            vec![(dimension("t"), u64::MAX), (dimension("t"), u64::MAX)],
+            vec![(dimension("t"), 1); 65],
+        ] {
+            assert_eq!(refused_field(&report(amounts)), Some("amounts".into()));
+        }
+        let args = ReportUsageArgs { dedup_key: Some(String::new()), ..report(vec![(dimension("t"), 1)]) };
+        assert_eq!(refused_field(&args), Some("dedup_key".into()));
+    }
+
+    #[test]
+    fn arguments_read_strictly_from_json_with_their_defaults() {
+        let text = r#"{"budget_id":"b","amounts":[["t",6],["t",6]]}"#;
+        let args: ReportUsageArgs = serde_json::from_str(text).expect("complete");
+        assert_eq!((args.mode, &args.dedup_key), (ReportMode::Record, &None));
+        assert!(serde_json::from_str::<ReportUsageArgs>(r#"{"budget_id":"b","amounts":[],"mod":"record"}"#).is_err());
+        let args: CreateBudgetArgs =
+            serde_json::from_str(r#"{"budget_id":"b","dimensions":{"t":{"hard":5}}}"#).expect("complete");
+        assert_eq!((args.enforcement, args.dimensions[&dimension("t")]), (Enforcement::Strict, Limits::hard(5)));
+        let result = ReportUsageResult::SoftBreach { dimension: dimension("t"), usage: 6, soft_limit: 5 };
+        let text = serde_json::to_string(&result).expect("plain data");
+        assert_eq!(text, r#"{"soft_breach":{"dimension":"t","usage":6,"soft_limit":5}}"#);
+        assert_eq!(serde_json::from_str::<ReportUsageResult>(&text).expect("its own text"), result);
+    }
+}

@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AttemptIndex, EdgeId, ExecutionId, FlowId};
+use crate::contracts::{StreamEntryId, StreamFrame};
+use crate::ids::{AttemptIndex, BudgetId, EdgeId, ExecutionId, FlowId, QuotaPolicyId};
 use crate::records::flat::FlatMap;
-use crate::records::{AttemptRecord, EdgeRecord, ExecutionRecord, FlowRecord, MemberRecord, RunRecord};
+use crate::records::{
+    AdmissionIdentity, AdmissionSlotRecord, AttemptRecord, BudgetKeyRecord, BudgetKeyScope, BudgetRecord, EdgeRecord,
+    ExecutionRecord, FlowRecord, MemberRecord, QuotaPolicyRecord, RunRecord, StreamMetaRecord,
+};
 use crate::word_enum;
 
 word_enum! {
@@ -110,4 +115,56 @@ pub fn decode_edge(flow_id: FlowId, edge_id: EdgeId, map: &FlatMap) -> Result<Ed
 /// The first thing that is wrong with it.
 pub fn decode_member(execution_id: ExecutionId, map: &FlatMap) -> Result<MemberRecord, DecodeError> {
     MemberRecord::decode(execution_id, map)
+}
+
+/// Decodes a budget's flat form. No due rule is applied.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_budget(budget_id: &BudgetId, map: &FlatMap) -> Result<BudgetRecord, DecodeError> {
+    BudgetRecord::decode(budget_id, map)
+}
+
+/// Decodes the flat form of what a budget remembers under a dedup key.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_budget_key(scope: BudgetKeyScope, map: &FlatMap) -> Result<BudgetKeyRecord, DecodeError> {
+    BudgetKeyRecord::decode(scope, map)
+}
+
+/// Decodes a quota policy's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_quota_policy(quota_policy_id: &QuotaPolicyId, map: &FlatMap) -> Result<QuotaPolicyRecord, DecodeError> {
+    QuotaPolicyRecord::decode(quota_policy_id, map)
+}
+
+/// Decodes an admission slot's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_admission_slot(identity: AdmissionIdentity, map: &FlatMap) -> Result<AdmissionSlotRecord, DecodeError> {
+    AdmissionSlotRecord::decode(identity, map)
+}
+
+/// Decodes the flat form of an attempt's stream metadata.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_stream_meta(
+    execution_id: ExecutionId,
+    attempt_index: AttemptIndex,
+    map: &FlatMap,
+) -> Result<StreamMetaRecord, DecodeError> {
+    StreamMetaRecord::decode(execution_id, attempt_index, map)
+}
+
+/// Decodes a stream entry: names and values in turn, as a store returns them. Its version is that of its stream.
+///
+/// # Errors
+/// The first thing that is wrong with it; `bad_list` for a list of odd length or a name twice.
+pub fn decode_stream_frame(id: StreamEntryId, version: &[u8], pairs: &[Bytes]) -> Result<StreamFrame, DecodeError> {
+    StreamFrame::decode_pairs(id, version, pairs)
 }

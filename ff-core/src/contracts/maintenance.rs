@@ -256,3 +256,53 @@ impl RebuildReport {
         self.repaired.values().flat_map(BTreeMap::values).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::testing::{refused_code, refused_field};
+    use crate::refusal::Code;
+
+    #[test]
+    fn sweep_kinds_are_the_timer_kinds_the_backlog_and_what_was_stale() {
+        let timers: Vec<_> = TimerKind::ALL.iter().map(|kind| SweepKind::from(*kind)).collect();
+        assert_eq!(SweepKind::ALL[..9], timers);
+        for (kind, timer) in timers.iter().zip(TimerKind::ALL) {
+            assert_eq!(kind.as_str(), timer.as_str());
+        }
+        assert_eq!(SweepKind::ALL[9..], [SweepKind::Backlog, SweepKind::Stale]);
+    }
+
+    #[test]
+    fn limits_are_a_page() {
+        let sweep = |partition, limit| SweepArgs { partition, limit };
+        assert_eq!(refused_code(&SweepArgs::builder().partition(0).build()), None);
+        assert_eq!(refused_code(&sweep(0, 1_000)), None);
+        assert_eq!(refused_field(&sweep(0, 0)), Some("limit".into()));
+        assert_eq!(refused_field(&sweep(0, 1_001)), Some("limit".into()));
+        assert_eq!(refused_code(&sweep(16, 0)), Some(Code::InvalidPartition));
+        let rebuild = RebuildIndexesArgs { limit: 0, ..RebuildIndexesArgs::builder().partition(0).build() };
+        assert_eq!(refused_field(&rebuild), Some("limit".into()));
+    }
+
+    #[test]
+    fn reports_survive_json() {
+        let mut sweep = SweepReport { more: true, next_due_at: Some(TimestampMs::saturating(5)), ..Default::default() };
+        sweep.add(TimerKind::Retention);
+        sweep.add(SweepKind::Stale);
+        sweep.add(SweepKind::Stale);
+        sweep.corrupt.push(CorruptEntry { kind: SweepKind::Lease, id: "e0_x".into() });
+        assert_eq!((sweep.count(TimerKind::Retention), sweep.count(SweepKind::Stale), sweep.total()), (1, 2, 3));
+        let text = serde_json::to_string(&sweep).expect("string keys");
+        assert_eq!(serde_json::from_str::<SweepReport>(&text).expect("its own text"), sweep);
+
+        let mut rebuild = RebuildReport { examined: 2, ..Default::default() };
+        rebuild.add(IndexKind::Timer, RepairAction::Moved);
+        rebuild.add(IndexKind::Timer, RepairAction::Added);
+        rebuild.add_lane(&"default".parse().expect("well formed"), PublicState::Waiting);
+        assert_eq!((rebuild.count(IndexKind::Timer, RepairAction::Moved), rebuild.total()), (1, 2));
+        let text = serde_json::to_string(&rebuild).expect("string keys");
+        assert!(text.contains(r#""repaired":{"timer":{"added":1,"moved":1}}"#), "{text}");
+        assert_eq!(serde_json::from_str::<RebuildReport>(&text).expect("its own text"), rebuild);
+    }
+}

@@ -13,6 +13,8 @@ mod reads;
 mod signal;
 mod stream;
 mod suspension;
+#[cfg(test)]
+mod testing;
 
 pub use budget::*;
 pub use claim::*;

@@ -253,3 +253,75 @@ impl QuotaStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contracts::testing::{refused_code, refused_field};
+    use crate::records::RateWindow;
+    use crate::refusal::Code;
+
+    fn create(max: Option<u64>, window: Option<u64>, cap: Option<u64>, jitter_ms: u64) -> CreateQuotaPolicyArgs {
+        CreateQuotaPolicyArgs {
+            quota_policy_id: "q".parse().expect("well formed"),
+            max_requests_per_window: max,
+            window_ms: window,
+            max_concurrent: cap,
+            jitter_ms,
+        }
+    }
+
+    #[test]
+    fn a_policy_limits_something_and_a_rate_has_a_window() {
+        assert_eq!(refused_field(&create(Some(1), Some(1), None, 0)), None);
+        assert_eq!(refused_field(&create(None, None, Some(1), 60_000)), None);
+        for (args, field) in [
+            (create(Some(1), None, Some(1), 0), "window_ms"),
+            (create(None, Some(1), Some(1), 0), "window_ms"),
+            (create(None, None, None, 0), "max_concurrent"),
+            (create(Some(0), Some(1), None, 0), "max_requests_per_window"),
+            (create(Some(100_001), Some(1), None, 0), "max_requests_per_window"),
+            (create(Some(1), Some(0), None, 0), "window_ms"),
+            (create(Some(1), Some(31_622_400_001), None, 0), "window_ms"),
+            (create(None, None, Some(0), 0), "max_concurrent"),
+            (create(None, None, Some(100_001), 0), "max_concurrent"),
+            (create(None, None, Some(1), 60_001), "jitter_ms"),
+        ] {
+            assert_eq!(refused_field(&args), Some(field.into()), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn an_admission_names_a_partition_an_epoch_and_a_ttl_within_bounds() {
+        let args = |partition: u16, epoch: u64, slot_ttl_ms: u64| CheckAdmissionArgs {
+            quota_policy_id: "q".parse().expect("well formed"),
+            execution_id: ExecutionId::from_parts(partition, uuid::Uuid::nil()),
+            attempt_index: AttemptIndex(0),
+            lease_epoch: LeaseEpoch(epoch),
+            slot_ttl_ms,
+        };
+        assert_eq!(refused_code(&args(0, 1, 1_000)), None);
+        assert_eq!(refused_code(&args(0, 1, 90_000_000)), None);
+        assert_eq!(refused_code(&args(16, 1, 0)), Some(Code::InvalidPartition));
+        assert_eq!(refused_field(&args(0, 1 << 53, 0)), Some("lease_epoch".into()));
+        assert_eq!(refused_field(&args(0, 1, 999)), Some("slot_ttl_ms".into()));
+        assert_eq!(refused_field(&args(0, 1, 90_000_001)), Some("slot_ttl_ms".into()));
+    }
+
+    #[test]
+    fn the_window_is_free_when_its_oldest_entry_leaves_it() {
+        let record = QuotaPolicyRecord {
+            quota_policy_id: "q".parse().expect("well formed"),
+            rate: Some(RateWindow { max_requests: 2, window_ms: 10_000 }),
+            max_concurrent: None,
+            jitter_ms: 0,
+            created_at: TimestampMs::ZERO,
+        };
+        let oldest = Some(TimestampMs::saturating(1_000));
+        assert_eq!(QuotaStatus::of(&record, 1, oldest, 0, 0).window_free_at, None);
+        let full = QuotaStatus::of(&record, 2, oldest, 0, 3);
+        assert_eq!((full.window_free_at, full.waiting), (Some(TimestampMs::saturating(11_000)), 3));
+        let capped = QuotaPolicyRecord { rate: None, max_concurrent: Some(1), ..record };
+        assert_eq!(QuotaStatus::of(&capped, 0, None, 1, 0).window_free_at, None);
+    }
+}

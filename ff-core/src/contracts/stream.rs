@@ -457,3 +457,156 @@ pub struct StreamFrames {
     /// The newest frame that has gone: a reader whose position is at or below it has missed frames.
     pub trimmed_to: Option<StreamEntryId>,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::contracts::testing::{refused_code, refused_field};
+    use crate::ids::{AttemptId, LeaseEpoch, LeaseId};
+    use crate::refusal::{Code, Details};
+
+    #[test]
+    fn texts_that_are_no_cursor_are_told_apart() {
+        use StreamCursorParseError::{BareMarker, Empty, Malformed, OutOfRange};
+        for (text, want) in [
+            ("", Empty),
+            ("-", BareMarker),
+            ("+", BareMarker),
+            ("Start", Malformed),
+            ("END", Malformed),
+            ("1-", Malformed),
+            ("-1", Malformed),
+            ("--", Malformed),
+            ("1-2-3", Malformed),
+            ("01", Malformed),
+            ("1-00", Malformed),
+            (" 1", Malformed),
+            ("1 ", Malformed),
+            ("+1", Malformed),
+            ("1-+2", Malformed),
+            ("٣", Malformed),
+            ("99999999999999999999-x", Malformed),
+            ("18446744073709551616", OutOfRange),
+            ("5-18446744073709551616", OutOfRange),
+        ] {
+            assert_eq!(text.parse::<StreamCursor>(), Err(want), "{text:?}");
+        }
+        assert_eq!("18446744073709551615".parse(), Ok(StreamCursor::Ms(u64::MAX)));
+        assert_eq!(Empty.refusal("from"), Refusal::invalid_input("from"));
+    }
+
+    fn cursor() -> impl Strategy<Value = StreamCursor> {
+        prop_oneof![
+            Just(StreamCursor::Start),
+            Just(StreamCursor::End),
+            any::<u64>().prop_map(StreamCursor::Ms),
+            any::<(u64, u64)>().prop_map(|(ms, seq)| StreamCursor::Id(StreamEntryId::new(ms, seq))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_cursor_has_one_text(cursor in cursor()) {
+            let text = cursor.to_string();
+            prop_assert_eq!(text.parse(), Ok(cursor));
+            let json = serde_json::to_string(&cursor).expect("text");
+            prop_assert_eq!(&json, &format!("\"{text}\""));
+            prop_assert_eq!(serde_json::from_str::<StreamCursor>(&json).expect("its own text"), cursor);
+        }
+
+        #[test]
+        fn every_text_that_parses_is_written_back_unchanged(text in "[-+0-9starend]{0,8}|[0-9]{1,21}(-[0-9]{1,21})?") {
+            if let Ok(cursor) = text.parse::<StreamCursor>() {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn entry_ids_rise_whatever_the_clock_does(times in proptest::collection::vec(0_u64..5, 1..20)) {
+            let mut last = StreamEntryId::ZERO;
+            for now in times {
+                let id = last.following(TimestampMs::saturating(now));
+                prop_assert!(id > last);
+                last = id;
+            }
+        }
+    }
+
+    #[test]
+    fn entry_ids_follow_the_clock_and_then_count() {
+        let at = TimestampMs::saturating;
+        assert_eq!(StreamEntryId::ZERO.following(at(0)), StreamEntryId::new(0, 1));
+        let first = StreamEntryId::ZERO.following(at(7));
+        let third = first.following(at(7)).following(at(7));
+        assert_eq!((first, third), (StreamEntryId::new(7, 0), StreamEntryId::new(7, 2)));
+        assert_eq!(third.following(at(3)), StreamEntryId::new(7, 3));
+        assert_eq!(third.following(at(8)), StreamEntryId::new(8, 0));
+        assert_eq!(StreamEntryId::new(5, u64::MAX).next(), Some(StreamEntryId::new(6, 0)));
+        assert_eq!(StreamEntryId::MAX.next(), None);
+        assert_eq!(StreamCursor::Ms(5).upper(), StreamEntryId::new(5, u64::MAX));
+    }
+
+    fn execution_id() -> ExecutionId {
+        ExecutionId::from_parts(0, uuid::Uuid::nil())
+    }
+
+    fn tail(after: StreamCursor) -> TailFramesArgs {
+        TailFramesArgs::builder()
+            .execution_id(execution_id())
+            .attempt_index(AttemptIndex(0))
+            .after(after)
+            .block_ms(0)
+            .build()
+    }
+
+    #[test]
+    fn reads_and_tails_hold_to_their_bounds() {
+        let read = ReadFramesArgs::builder().execution_id(execution_id()).attempt_index(AttemptIndex(0)).build();
+        assert_eq!((read.from, read.to, read.limit), (StreamCursor::Start, StreamCursor::End, 100));
+        for (limit, ok) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
+            let read = ReadFramesArgs { limit, ..read.clone() };
+            assert_eq!(refused_field(&read), (!ok).then(|| "limit".into()), "{limit}");
+            let tail = TailFramesArgs { limit, ..tail(StreamCursor::Ms(5)) };
+            assert_eq!(refused_field(&tail), (!ok).then(|| "limit".into()), "{limit}");
+        }
+        for end in [StreamCursor::Start, StreamCursor::End] {
+            assert_eq!(refused_field(&tail(end)), Some("after".into()));
+        }
+        let long = TailFramesArgs { block_ms: 30_001, ..tail(StreamCursor::Ms(5)) };
+        assert_eq!(refused_field(&long), Some("block_ms".into()));
+        let of_ms = tail(StreamCursor::Ms(5)).read();
+        assert_eq!(of_ms, tail(StreamCursor::Id(StreamEntryId::new(5, 0))).read());
+        assert_eq!(of_ms.map(|r| r.from), Some(StreamCursor::Id(StreamEntryId::new(5, 1))));
+        assert_eq!(tail(StreamCursor::Id(StreamEntryId::MAX)).read(), None);
+    }
+
+    #[test]
+    fn a_frame_is_at_most_64_kib() {
+        let append = |bytes: usize| {
+            AppendFrameArgs::builder()
+                .execution_id(execution_id())
+                .fence(Fence {
+                    lease_id: LeaseId::from_uuid(uuid::Uuid::nil()),
+                    lease_epoch: LeaseEpoch(1),
+                    attempt_id: AttemptId::from_uuid(uuid::Uuid::nil()),
+                })
+                .frame_type("log")
+                .payload(vec![0; bytes])
+                .build()
+        };
+        assert_eq!(refused_code(&append(65_536)), None);
+        let refusal = append(65_537).check(&Deployment::default()).expect_err("too large");
+        let want = Details::PayloadTooLarge { field: "payload".into(), bytes: 65_537, bound: 65_536 };
+        assert_eq!(refusal.details(), &want);
+        for seq in [0, 1 << 53] {
+            assert_eq!(refused_field(&AppendFrameArgs { seq: Some(seq), ..append(0) }), Some("seq".into()));
+        }
+        let fence = Fence { lease_epoch: LeaseEpoch(1 << 53), ..append(0).fence };
+        assert_eq!(refused_code(&AppendFrameArgs { fence, ..append(0) }), Some(Code::InvalidInput));
+        let frame = append(0).frame(StreamEntryId::new(1, 0));
+        assert_eq!((frame.retained_bytes(), frame.same_content(&append(0))), (1_024, true));
+        assert!(!frame.same_content(&append(1)));
+    }
+}

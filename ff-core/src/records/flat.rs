@@ -257,25 +257,39 @@ impl<'a> Reader<'a> {
     /// `missing`, `unsupported_version`, `unknown_field`.
     pub fn open_with(registry: Registry, map: &'a FlatMap, also: impl Fn(&str) -> bool) -> Result<Self, DecodeError> {
         let reader = Self { registry, map };
-        let version = reader.required("v")?;
-        let (major, minor) = read_version(version).map_err(|cause| reader.fail("v", cause))?;
+        reader.check(reader.required("v")?, |name| name == "v" || also(name))?;
+        Ok(reader)
+    }
+
+    /// Reads a part of a record that carries the version for it: `version` is the whole's `v`, and the part has none.
+    ///
+    /// # Errors
+    /// `unsupported_version`, `unknown_field`.
+    pub fn open_part(registry: Registry, version: &[u8], map: &'a FlatMap) -> Result<Self, DecodeError> {
+        let reader = Self { registry, map };
+        reader.check(version, |_| false)?;
+        Ok(reader)
+    }
+
+    /// Checks the version, then the field names.
+    fn check(&self, version: &[u8], also: impl Fn(&str) -> bool) -> Result<(), DecodeError> {
+        let (major, minor) = read_version(version).map_err(|cause| self.fail("v", cause))?;
         if major != MAJOR {
-            return Err(reader.fail("v", DecodeCause::UnsupportedVersion));
+            return Err(self.fail("v", DecodeCause::UnsupportedVersion));
         }
         if minor > MINOR {
-            return Ok(reader);
+            return Ok(());
         }
-        for name in map.keys() {
-            let known = name == "v"
-                || name.starts_with('_')
-                || registry.fields.contains(&name.as_str())
-                || registry.prefixes.iter().any(|p| name.starts_with(p))
+        for name in self.map.keys() {
+            let known = name.starts_with('_')
+                || self.registry.fields.contains(&name.as_str())
+                || self.registry.prefixes.iter().any(|p| name.starts_with(p))
                 || also(name);
             if !known {
-                return Err(reader.fail(name, DecodeCause::UnknownField));
+                return Err(self.fail(name, DecodeCause::UnknownField));
             }
         }
-        Ok(reader)
+        Ok(())
     }
 
     /// The error of this record at `field`.
@@ -440,6 +454,12 @@ impl Writer {
     #[must_use]
     pub fn new() -> Self {
         Self(FlatMap::from([("v".to_owned(), Bytes::from_static(VERSION.as_bytes()))]))
+    }
+
+    /// An empty map, of a part whose version is the whole's.
+    #[must_use]
+    pub fn part() -> Self {
+        Self(FlatMap::new())
     }
 
     /// A value with one text form.

@@ -12,6 +12,8 @@ mod quota;
 mod signal;
 mod stream;
 mod suspension;
+#[cfg(test)]
+mod testing;
 
 pub use budget::*;
 pub use execution::*;
