@@ -40,7 +40,7 @@ pub fn describe_execution(
     args: &DescribeExecutionArgs,
 ) -> Result<ExecutionSnapshot, EngineError> {
     let x = p.find(&args.execution_id)?;
-    Ok(ExecutionSnapshot::of(&x.record, x.attempt.as_ref()))
+    Ok(ExecutionSnapshot::of(&x.record, x.attempt.as_ref(), x.suspension.as_deref()))
 }
 
 /// What one partition adds to a list.

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{self, CheckArgs, Deployment};
-use crate::contracts::{ClaimKind, EndedBy};
+use crate::contracts::{ClaimKind, EndedBy, SuspensionInfo};
 use crate::ids::{
     AttemptId, AttemptIndex, ExecutionId, FlowId, LaneId, LeaseEpoch, LeaseId, Namespace, WorkerId, WorkerInstanceId,
 };
 use crate::policy::ExecutionPolicy;
-use crate::records::{AttemptRecord, Block, ExecutionRecord, GrantRecord, PauseKind, Progress};
+use crate::records::{AttemptRecord, Block, ExecutionRecord, GrantRecord, PauseKind, Progress, SuspensionRecord};
 use crate::refusal::Refusal;
 use crate::state::{AttemptLifecycle, AttemptType, BlockReason, EndCause, NotBeforeKind, PublicState, StateSummary};
 use crate::time::TimestampMs;
@@ -703,12 +703,18 @@ pub struct ExecutionSnapshot {
     pub current_lease: Option<LeaseSummary>,
     /// The grant as stored, also when it has lapsed.
     pub grant: Option<GrantRecord>,
+    /// The present or last suspension.
+    pub suspension: Option<SuspensionInfo>,
 }
 
 impl ExecutionSnapshot {
-    /// Of its record and that of its newest attempt.
+    /// Of its record, that of its newest attempt, and that of its present or last suspension.
     #[must_use]
-    pub fn of(record: &ExecutionRecord, newest_attempt: Option<&AttemptRecord>) -> Self {
+    pub fn of(
+        record: &ExecutionRecord,
+        newest_attempt: Option<&AttemptRecord>,
+        suspension: Option<&SuspensionRecord>,
+    ) -> Self {
         Self {
             execution_id: record.execution_id,
             flow_id: record.flow_id,
@@ -754,6 +760,7 @@ impl ExecutionSnapshot {
             current_attempt: newest_attempt.map(AttemptSummary::of),
             current_lease: LeaseSummary::of(record),
             grant: record.grant.clone(),
+            suspension: suspension.map(SuspensionInfo::of),
         }
     }
 }
