@@ -5,10 +5,12 @@ pub mod budget;
 pub mod claim;
 pub mod execution;
 pub mod flow;
+pub mod keystore;
 pub mod lease;
 pub mod maintenance;
 pub mod quota;
 pub mod reads;
+pub mod signal;
 pub mod stream;
 pub mod suspension;
 #[cfg(test)]

@@ -1,16 +1,58 @@
 //! The end of a suspension's time.
 
-use ff_core::contracts::{EndedBy, SuspensionCloseReason, TimeoutBehavior, WaitpointCloseReason, WaitpointState};
+use ff_core::contracts::{
+    EndedBy, ExpireSuspensionArgs, ExpireSuspensionResult, NotDueCause, SuspensionCloseReason, TimeoutBehavior,
+    WaitpointCloseReason, WaitpointState,
+};
+use ff_core::error::EngineError;
 use ff_core::state::{BlockingReason, EndCause, StateVector, TerminalOutcome};
+use ff_core::time::TimestampMs;
 
-use crate::cascade::Call;
+use crate::cascade::{self, Call};
 use crate::model::{Execution, Partition};
 use crate::routines::{End, close_suspension, end_if_covered, set_vector, terminate, touch, wake};
 
-/// What the behaviour of a due suspension timeout says.
+/// Applies the timeout of a suspension, if it is due.
+///
+/// # Errors
+/// `execution_not_found`.
+pub fn expire_suspension(
+    p: &mut Partition,
+    now: TimestampMs,
+    args: &ExpireSuspensionArgs,
+) -> Result<ExpireSuspensionResult, EngineError> {
+    let x = p.find(&args.execution_id)?;
+    let open = x.open_suspension().filter(|s| s.suspension_id == args.suspension_id);
+    let due = match (open, open.and_then(|s| s.timeout_at)) {
+        _ if x.record.vector.is_terminal() => Err(NotDueCause::Terminal),
+        (None, _) => Err(NotDueCause::Stale),
+        (Some(_), None) => Err(NotDueCause::NotArmed),
+        (Some(_), Some(at)) if at > now => Err(NotDueCause::Early),
+        (Some(s), Some(_)) => Ok(s.timeout_behavior.unwrap_or_default()),
+    };
+    let behavior = match due {
+        Ok(behavior) => behavior,
+        Err(cause) => return Ok(ExpireSuspensionResult::NotDue { cause, summary: x.summary() }),
+    };
+
+    let mut call = Call::new(now);
+    let mut x = p.take(args.execution_id.uuid())?;
+    fire_suspension_timeout(p, &mut call, &mut x);
+    let summary = x.summary();
+    p.put(x, now);
+    cascade::run(p, &mut call);
+    Ok(ExpireSuspensionResult::Expired { behavior, summary })
+}
+
+/// Records the timeout signal of a due suspension and does what its behaviour says.
 pub(crate) fn fire_suspension_timeout(p: &mut Partition, call: &mut Call, x: &mut Execution) {
     let now = call.now;
-    let behavior = x.suspension.as_ref().and_then(|s| s.timeout_behavior).unwrap_or_default();
+    let seq = x.record.next_signal_seq;
+    let Some(s) = x.open_suspension() else { return };
+    let behavior = s.timeout_behavior.unwrap_or_default();
+    let signal = s.timeout_signal(seq, now);
+    x.history.signals.insert(seq, signal);
+    x.record.next_signal_seq += 1;
     let (reason, outcome) = match behavior {
         TimeoutBehavior::Fail => (SuspensionCloseReason::TimedOutFail, TerminalOutcome::Failed),
         TimeoutBehavior::Cancel => (SuspensionCloseReason::TimedOutCancel, TerminalOutcome::Cancelled),
