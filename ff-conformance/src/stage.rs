@@ -26,6 +26,10 @@ use uuid::Uuid;
 use crate::harness::{Damage, Fixture, Harness};
 use crate::view::{Named, View, difference, view};
 
+mod execution;
+
+pub use self::execution::*;
+
 /// What the clock shows when a case begins.
 pub const START_MS: u64 = 1_000_000;
 /// The partition that cases play in unless they need another.
@@ -198,6 +202,9 @@ impl Stage {
     /// The operation must succeed and change nothing that can be seen: a repeat.
     pub async fn changes_nothing(&self, operation: impl Into<Operation>) -> Outcome {
         let operation = operation.into();
+        if let Ok(mut named) = self.named.lock() {
+            named.note(&operation);
+        }
         let before = self.view().await;
         let name = operation.name();
         let outcome = self.call(operation).await.unwrap_or_else(|e| panic!("{name}: {e}"));

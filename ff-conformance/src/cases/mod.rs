@@ -4,7 +4,9 @@ use std::pin::Pin;
 
 use crate::stage::Stage;
 
+mod claim;
 mod execution;
+mod lease;
 
 /// A case under way.
 pub type Play<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -41,5 +43,5 @@ pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, ne
 /// Every case.
 #[must_use]
 pub fn all_cases() -> Vec<Case> {
-    [execution::cases()].into_iter().flatten().collect()
+    [execution::cases(), claim::cases(), lease::cases()].into_iter().flatten().collect()
 }
