@@ -5,19 +5,19 @@
 //! backlog and is drained by sweeps and claims.
 
 use ff_core::contracts::{BacklogKind, Cascade, DependencyKind, EdgeState};
-use ff_core::ids::EdgeId;
-use ff_core::records::{EdgeResolution, MemberRecord};
-use ff_core::state::{PublicState, TerminalOutcome};
+use ff_core::ids::{EdgeId, FlowId};
+use ff_core::records::{EdgeResolution, FlowRecord, MemberRecord};
+use ff_core::state::{AttemptState, PublicState, TerminalOutcome};
 use ff_core::time::TimestampMs;
 use uuid::Uuid;
 
-use crate::model::{Cursor, Execution, Fifo, Item, Partition, Subject};
+use crate::model::{Cursor, Execution, Fifo, Item, ItemKey, Partition, Remains, Subject};
 use crate::routines::{end_with_flow, gate, is_covered};
 
 /// Steps that one call may use.
-pub(crate) const STEPS_PER_CALL: u32 = 128;
+const STEPS_PER_CALL: u32 = Cascade::MAX_STEPS;
 /// Endings that one call may make beside its own.
-pub(crate) const ENDINGS_PER_CALL: u32 = 64;
+const ENDINGS_PER_CALL: u32 = Cascade::MAX_ENDINGS;
 /// Steps in a row on one backlog item before it yields its place.
 const STEPS_IN_A_ROW: u32 = 64;
 /// Subordinate records that one step of a purge removes at most.
@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) work: Fifo,
     /// What is reported.
     pub(crate) cascade: Cascade,
+    /// Members that a cancellation's walk ended.
+    pub(crate) cancelled: u32,
 }
 
 impl Call {
@@ -43,6 +45,7 @@ impl Call {
             endings_left: ENDINGS_PER_CALL,
             work: Fifo::default(),
             cascade: Cascade::default(),
+            cancelled: 0,
         }
     }
 
@@ -51,35 +54,33 @@ impl Call {
         self.steps_left > 0
     }
 
-    /// Whether an ending is left.
-    pub(crate) fn has_ending(&self) -> bool {
+    fn has_ending(&self) -> bool {
         self.endings_left > 0
     }
 
-    /// Uses one step.
-    pub(crate) fn use_step(&mut self) {
+    fn use_step(&mut self) {
         self.steps_left = self.steps_left.saturating_sub(1);
         self.cascade.steps += 1;
     }
 
-    /// Counts what an examination did to a member: whether it left DEPS, ended skipped, or was cancelled by a walk.
-    fn count(&mut self, before: PublicState, after: PublicState, walk_cancels: bool) {
+    /// Counts what a gate did to a member: whether it left DEPS or ended skipped. What its flow's cancellation ends in
+    /// that gate (`flow.md` 3.5) is the call's own ending and counts for nothing.
+    pub(crate) fn count_child(&mut self, before: PublicState, after: PublicState) {
         if before == after {
             return;
         }
         if after == PublicState::Skipped {
             self.cascade.skipped += 1;
             self.endings_left = self.endings_left.saturating_sub(1);
-        } else if after == PublicState::Cancelled && walk_cancels {
-            self.endings_left = self.endings_left.saturating_sub(1);
         } else if before == PublicState::WaitingChildren && !after.is_terminal() {
             self.cascade.promoted += 1;
         }
     }
 
-    /// Counts what the call itself did to a child.
-    pub(crate) fn count_child(&mut self, before: PublicState, after: PublicState) {
-        self.count(before, after, false);
+    /// Counts a member that a cancellation's walk ended.
+    fn count_cancelled(&mut self) {
+        self.cancelled += 1;
+        self.endings_left = self.endings_left.saturating_sub(1);
     }
 }
 
@@ -92,11 +93,11 @@ enum Candidate {
     Itself,
 }
 
-/// The flow that an item is about, while it exists.
+/// The flow that an item is about. Its record may have gone, its graph too.
 fn flow_of(p: &Partition, item: &Item) -> Option<Uuid> {
     match item.key.subject {
         Subject::Flow(flow) => Some(flow),
-        Subject::Execution(uuid) => p.get(uuid).ok().flatten().and_then(|x| x.record.flow_id).map(|f| f.uuid()),
+        Subject::Execution(uuid) => readable(p, uuid)?.record.flow_id.map(FlowId::uuid),
     }
 }
 
@@ -108,53 +109,58 @@ fn next_candidate(p: &Partition, item: &Item) -> Option<Candidate> {
             graph.outgoing_after(upstream, after).next().map(|e| Candidate::Edge(e.seq, e.edge_id))
         }
         (BacklogKind::Cancel | BacklogKind::Seal, Subject::Flow(flow)) => {
-            let after = if let Some(Cursor::Member(uuid)) = item.cursor { Some(uuid) } else { None };
-            let open = &p.graph(flow)?.open;
-            use std::ops::Bound;
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            open.range((from, Bound::Unbounded)).next().map(|uuid| Candidate::Member(*uuid))
+            members_after(p, flow, item.cursor).next().map(Candidate::Member)
         }
         (BacklogKind::Purge, Subject::Flow(flow)) => {
             // A purged member stays the candidate while records of it are left; it leaves the graph with its last.
-            p.graph(flow)?.members.keys().next().map(|uuid| Candidate::Member(*uuid))
+            p.graph(flow)?.members.keys().next().copied().map(Candidate::Member)
         }
         (BacklogKind::Purge, Subject::Execution(uuid)) => p.remains.contains_key(&uuid).then_some(Candidate::Itself),
+        // No item has its kind with another subject.
         _ => None,
     }
 }
 
-/// How many candidates are left behind the cursor of a `cancel` or `seal` item: open members.
-pub(crate) fn members_after(p: &Partition, flow: Uuid, cursor: Option<Cursor>) -> u64 {
+/// The open members behind the cursor of a `cancel` or `seal` item, by id.
+fn members_after(p: &Partition, flow: Uuid, cursor: Option<Cursor>) -> impl Iterator<Item = Uuid> {
     use std::ops::Bound;
     let from = if let Some(Cursor::Member(uuid)) = cursor { Bound::Excluded(uuid) } else { Bound::Unbounded };
-    p.graph(flow).map_or(0, |g| g.open.range((from, Bound::Unbounded)).count() as u64)
+    p.graph(flow).into_iter().flat_map(move |g| g.open.range((from, Bound::Unbounded)).copied())
+}
+
+/// What a flow's `cancel` or `seal` item has before it, if it stands on the backlog: open members behind its cursor.
+pub(crate) fn remaining(p: &Partition, kind: BacklogKind, flow: Uuid) -> Option<u32> {
+    let entry = p.backlog.get(&ItemKey { kind, subject: Subject::Flow(flow) })?;
+    Some(u32::try_from(members_after(p, flow, entry.cursor).count()).unwrap_or(u32::MAX))
 }
 
 /// Whether an item has nothing to do any more: the flow is frozen or gone, or no candidate is left.
 fn is_void(p: &Partition, item: &Item) -> bool {
     let about_structure = matches!(item.key.kind, BacklogKind::Edges | BacklogKind::Seal);
-    let dead = about_structure && flow_of(p, item).and_then(|f| p.flow(f)).is_none_or(|f| f.is_frozen());
+    let dead = about_structure && flow_of(p, item).and_then(|f| p.flow(f)).is_none_or(FlowRecord::is_frozen);
     dead || next_candidate(p, item).is_none()
 }
 
-/// What an examination decided before it wrote anything.
-fn would_end(p: &Partition, item: &Item, candidate: Candidate) -> bool {
-    match candidate {
-        Candidate::Edge(_, id) => plan_edge(p, item, id).is_some_and(|plan| plan_ends(p, &plan)),
-        Candidate::Member(uuid) => match item.key.kind {
-            BacklogKind::Cancel => p.get(uuid).ok().flatten().is_some_and(|x| is_covered(p, x)),
-            BacklogKind::Seal => p.get(uuid).ok().flatten().is_some_and(|x| seal_would_skip(p, x)),
-            _ => false,
-        },
-        Candidate::Itself => false,
+/// Whether examining the candidate would end a member as skipped, or as cancelled by a walk.
+fn would_end(p: &Partition, now: TimestampMs, item: &Item, candidate: Candidate) -> bool {
+    match (candidate, item.key.kind) {
+        (Candidate::Edge(_, id), _) => plan_of(p, now, item, id).is_some_and(|plan| plan_ends(p, &plan)),
+        (Candidate::Member(uuid), BacklogKind::Cancel) => readable(p, uuid).is_some_and(|x| is_covered(p, x)),
+        (Candidate::Member(uuid), BacklogKind::Seal) => {
+            readable(p, uuid).is_some_and(|x| p.member(x).is_some_and(|m| ends_skipped(x, m.impossible_count)))
+        }
+        (Candidate::Member(_) | Candidate::Itself, _) => false,
     }
 }
 
-/// Whether the gate of a held member that is released would end it: it was never claimed and has an impossible edge.
-fn seal_would_skip(p: &Partition, x: &Execution) -> bool {
-    x.record.vector.is_runnable()
-        && x.record.started_at.is_none()
-        && p.member(x).is_some_and(|m| m.impossible_count > 0)
+/// The execution, unless its record cannot be decoded: then it is passed over.
+fn readable(p: &Partition, uuid: Uuid) -> Option<&Execution> {
+    p.get(uuid).ok().flatten()
+}
+
+/// Whether the gate of a member that is not held ends it behind so many impossible edges: it was never claimed.
+fn ends_skipped(x: &Execution, impossible_count: u32) -> bool {
+    x.record.vector.is_runnable() && x.record.started_at.is_none() && impossible_count > 0
 }
 
 /// What examining an edge would do.
@@ -162,6 +168,7 @@ struct EdgePlan {
     edge_id: EdgeId,
     flow: Uuid,
     downstream: Uuid,
+    was: EdgeState,
     state: EdgeState,
     resolution: Option<EdgeResolution>,
     reopen: bool,
@@ -173,30 +180,26 @@ pub(crate) fn verdict(
     kind: DependencyKind,
     now: TimestampMs,
 ) -> (EdgeState, Option<EdgeResolution>) {
-    let vector = upstream.record.vector;
-    if !vector.is_terminal() {
-        return (EdgeState::Pending, None);
-    }
-    let outcome = vector.terminal_outcome;
-    let state = if outcome == TerminalOutcome::Success || kind == DependencyKind::AnyTerminal {
-        EdgeState::Satisfied
-    } else {
-        EdgeState::Impossible
-    };
+    let outcome = upstream.record.vector.terminal_outcome;
+    let state = kind.verdict(outcome);
     let run = upstream.record.replay_count;
-    let resolution = EdgeResolution {
+    let resolution = (state != EdgeState::Pending).then(|| EdgeResolution {
         upstream_run: run,
         upstream_outcome: outcome,
         upstream_attempt_index: upstream.attempt.as_ref().filter(|a| a.run == run).map(|a| a.attempt_index),
         resolved_at: now,
-    };
-    (state, Some(resolution))
+    });
+    (state, resolution)
+}
+
+/// Whether an edge already says what its upstream says: both pending, or decided by the same run.
+pub(crate) fn is_level(known: Option<&EdgeResolution>, verdict: Option<&EdgeResolution>) -> bool {
+    known.map(|r| r.upstream_run) == verdict.map(|r| r.upstream_run)
 }
 
 /// Whether a member's resolved edges do not move again until it is replayed itself: it was claimed in this run, or has
 /// ended otherwise than skipped.
 pub(crate) fn is_settled(x: &Execution) -> bool {
-    use ff_core::state::AttemptState;
     let v = x.record.vector;
     let never_claimed = v.is_runnable()
         && matches!(v.attempt_state, AttemptState::PendingFirstAttempt | AttemptState::PendingReplayAttempt);
@@ -204,47 +207,43 @@ pub(crate) fn is_settled(x: &Execution) -> bool {
     !never_claimed && !skipped
 }
 
-/// Steps 1 to 4 of examining an edge: what it would take, or nothing.
-fn plan_edge(p: &Partition, item: &Item, edge_id: EdgeId) -> Option<EdgePlan> {
-    let flow = flow_of(p, item)?;
-    plan_edge_in(p, flow, edge_id, item.reopen, TimestampMs::ZERO)
+fn plan_of(p: &Partition, now: TimestampMs, item: &Item, edge_id: EdgeId) -> Option<EdgePlan> {
+    plan_edge(p, now, flow_of(p, item)?, edge_id, item.reopen)
 }
 
-fn plan_edge_in(p: &Partition, flow: Uuid, edge_id: EdgeId, reopen: bool, now: TimestampMs) -> Option<EdgePlan> {
+/// Steps 1 to 4 of examining an edge: what it would take, or nothing.
+fn plan_edge(p: &Partition, now: TimestampMs, flow: Uuid, edge_id: EdgeId, reopen: bool) -> Option<EdgePlan> {
     let edge = p.graph(flow)?.edges.get(&edge_id)?;
     if edge.edge_state == EdgeState::Staged {
         return None;
     }
-    // A record that cannot be decoded is passed over.
-    let upstream = p.get(edge.upstream_execution_id.uuid()).ok().flatten()?;
-    let downstream = p.get(edge.downstream_execution_id.uuid()).ok().flatten()?;
+    let upstream = readable(p, edge.upstream_execution_id.uuid())?;
+    let downstream = readable(p, edge.downstream_execution_id.uuid())?;
     let (state, resolution) = verdict(upstream, edge.dependency_kind, now);
-    let level = match (&edge.resolution, &resolution) {
-        (None, None) => true,
-        (Some(known), Some(new)) => known.upstream_run == new.upstream_run,
-        _ => false,
-    };
-    if level || (edge.resolution.is_some() && is_settled(downstream)) {
+    if is_level(edge.resolution.as_ref(), resolution.as_ref()) || (edge.resolution.is_some() && is_settled(downstream))
+    {
         return None;
     }
-    Some(EdgePlan { edge_id, flow, downstream: downstream.uuid(), state, resolution, reopen })
+    let was = edge.edge_state;
+    Some(EdgePlan { edge_id, flow, downstream: downstream.uuid(), was, state, resolution, reopen })
+}
+
+/// Whether examining the edge would change it, whatever item it belongs to.
+pub(crate) fn would_move(p: &Partition, flow: Uuid, edge_id: EdgeId) -> bool {
+    plan_edge(p, TimestampMs::ZERO, flow, edge_id, false).is_some()
 }
 
 /// Whether carrying out the plan ends the downstream as skipped.
 fn plan_ends(p: &Partition, plan: &EdgePlan) -> bool {
-    let Ok(Some(d)) = p.get(plan.downstream) else { return false };
-    if !d.record.vector.is_runnable() || d.record.started_at.is_some() {
-        return false;
-    }
+    let Some(d) = readable(p, plan.downstream) else { return false };
     let Some(member) = p.member(d) else { return false };
     let held = member.held && p.flow(plan.flow).is_some_and(|f| !f.sealed);
-    let was = p.graph(plan.flow).and_then(|g| g.edges.get(&plan.edge_id)).map(|e| e.edge_state);
-    let impossible = (member.impossible_count + u32::from(plan.state == EdgeState::Impossible))
-        .saturating_sub(u32::from(was == Some(EdgeState::Impossible)));
-    !held && impossible > 0
+    let mut after = member.clone();
+    recount(&mut after, plan.was, plan.state);
+    !held && ends_skipped(d, after.impossible_count)
 }
 
-/// Moves a member's counts from one edge state to another.
+/// Moves a member's counts from one edge state to another; one that was staged is counted as incoming from now on.
 pub(crate) fn recount(member: &mut MemberRecord, from: EdgeState, to: EdgeState) {
     fn slot(member: &mut MemberRecord, state: EdgeState) -> Option<&mut u32> {
         match state {
@@ -264,87 +263,92 @@ pub(crate) fn recount(member: &mut MemberRecord, from: EdgeState, to: EdgeState)
 }
 
 /// Steps 5 to 7 of examining an edge.
-fn carry_out(p: &mut Partition, call: &mut Call, plan: EdgePlan) {
-    let now = call.now;
+fn carry_out(p: &mut Partition, call: &mut Call, plan: &EdgePlan) {
     let Some(graph) = p.graphs.get_mut(&plan.flow) else { return };
     let Some(edge) = graph.edges.get_mut(&plan.edge_id) else { return };
-    let was = edge.edge_state;
     edge.edge_state = plan.state;
-    edge.resolution = plan.resolution.map(|r| EdgeResolution { resolved_at: now, ..r });
+    edge.resolution = plan.resolution;
+    let upstream = edge.upstream_execution_id.uuid();
+    let mut impossible = 0;
     if let Some(member) = graph.members.get_mut(&plan.downstream) {
-        recount(member, was, plan.state);
+        recount(member, plan.was, plan.state);
+        impossible = member.impossible_count;
     }
-    let impossible = graph.members.get(&plan.downstream).map_or(0, |m| m.impossible_count);
-    let Ok(Some(d)) = p.get(plan.downstream) else { return };
+    let Some(d) = readable(p, plan.downstream) else { return };
     if d.record.vector.is_runnable() {
-        gate_member(p, call, plan.downstream, false);
+        gate_member(p, call, plan.downstream);
         return;
     }
-    let left_impossible = was == EdgeState::Impossible && plan.state != EdgeState::Impossible;
-    let reopens = d.record.vector.terminal_outcome == TerminalOutcome::Skipped
-        && plan.reopen
-        && left_impossible
+    let reopens = plan.reopen
+        && d.record.vector.terminal_outcome == TerminalOutcome::Skipped
+        && plan.was == EdgeState::Impossible
+        && plan.state != EdgeState::Impossible
         && impossible == 0
         && d.record.replay_count < d.record.policy.max_replays
         && p.flow(plan.flow).is_some_and(|f| f.cancelled.is_none());
     if reopens {
-        let upstream = p.graph(plan.flow).and_then(|g| g.edges.get(&plan.edge_id)).map(|e| e.upstream_execution_id);
-        if let Some(upstream) = upstream {
-            crate::rules::execution::reopen(p, call, plan.downstream, upstream.uuid());
-        }
+        crate::rules::execution::reopen(p, call, plan.downstream, upstream);
     }
 }
 
-/// Runs the gate of a member and counts what it did.
-pub(crate) fn gate_member(p: &mut Partition, call: &mut Call, uuid: Uuid, walk_cancels: bool) {
+/// Runs the gate of a runnable member and counts what it did.
+pub(crate) fn gate_member(p: &mut Partition, call: &mut Call, uuid: Uuid) {
+    if readable(p, uuid).is_none_or(|x| !x.record.vector.is_runnable()) {
+        return;
+    }
     let Ok(mut x) = p.take(uuid) else { return };
     let before = x.record.vector.public_state();
     gate(p, call, &mut x);
-    call.count(before, x.record.vector.public_state(), walk_cancels);
-    let now = call.now;
-    p.put(x, now);
+    call.count_child(before, x.record.vector.public_state());
+    p.put(x, call.now);
 }
 
-/// Examines one edge on behalf of an operation: one step. Says whether it moved.
-pub(crate) fn examine_edge(p: &mut Partition, call: &mut Call, flow: Uuid, edge_id: EdgeId, reopen: bool) -> bool {
+/// Examines one edge on behalf of an operation: one step.
+pub(crate) fn examine_edge(p: &mut Partition, call: &mut Call, flow: Uuid, edge_id: EdgeId) {
     call.use_step();
-    match plan_edge_in(p, flow, edge_id, reopen, call.now) {
-        Some(plan) => {
-            carry_out(p, call, plan);
-            true
-        }
-        None => false,
+    if let Some(plan) = plan_edge(p, call.now, flow, edge_id, false) {
+        carry_out(p, call, &plan);
     }
 }
 
+/// Makes a staged edge count on behalf of an operation: one step. It takes the verdict of its upstream as that is now,
+/// and its downstream's gate decides, if that is runnable.
+pub(crate) fn apply_edge(p: &mut Partition, call: &mut Call, flow: Uuid, edge_id: EdgeId) {
+    call.use_step();
+    let now = call.now;
+    let Some(edge) = p.graph(flow).and_then(|g| g.edges.get(&edge_id)) else { return };
+    let Some(upstream) = readable(p, edge.upstream_execution_id.uuid()) else { return };
+    let (state, resolution) = verdict(upstream, edge.dependency_kind, now);
+    let downstream = edge.downstream_execution_id.uuid();
+    if let Some(edge) = p.graphs.get_mut(&flow).and_then(|g| g.edges.get_mut(&edge_id)) {
+        edge.edge_state = state;
+        edge.resolution = resolution;
+        edge.applied_at = Some(now);
+    }
+    p.edit_member(flow, downstream, |member| recount(member, EdgeState::Staged, state));
+    gate_member(p, call, downstream);
+}
+
 fn examine(p: &mut Partition, call: &mut Call, item: &Item, candidate: Candidate) {
-    match (candidate, item.key.kind) {
-        (Candidate::Edge(_, id), _) => {
-            if let Some(plan) = plan_edge(p, item, id) {
-                carry_out(p, call, plan);
+    match (candidate, item.key.kind, item.key.subject) {
+        (Candidate::Edge(_, id), ..) => {
+            if let Some(plan) = plan_of(p, call.now, item, id) {
+                carry_out(p, call, &plan);
             }
         }
-        (Candidate::Member(uuid), BacklogKind::Cancel) => {
-            let covered = p.get(uuid).ok().flatten().is_some_and(|x| is_covered(p, x));
+        (Candidate::Member(uuid), BacklogKind::Cancel, _) => {
+            let covered = readable(p, uuid).is_some_and(|x| is_covered(p, x));
             if covered && let Ok(mut x) = p.take(uuid) {
-                let before = x.record.vector.public_state();
                 end_with_flow(p, call, &mut x);
-                call.count(before, x.record.vector.public_state(), true);
-                let now = call.now;
-                p.put(x, now);
+                call.count_cancelled();
+                p.put(x, call.now);
             }
         }
-        (Candidate::Member(uuid), BacklogKind::Seal) => gate_member(p, call, uuid, false),
-        (Candidate::Member(uuid), _) => {
-            if let Subject::Flow(flow) = item.key.subject {
-                purge_member(p, flow, uuid);
-            }
-        }
-        (Candidate::Itself, _) => {
-            if let Subject::Execution(uuid) = item.key.subject {
-                purge_remains(p, uuid);
-            }
-        }
+        (Candidate::Member(uuid), BacklogKind::Seal, _) => gate_member(p, call, uuid),
+        (Candidate::Member(uuid), _, Subject::Flow(flow)) => purge_member(p, flow, uuid),
+        (Candidate::Itself, _, Subject::Execution(uuid)) => purge_remains(p, uuid),
+        // Members are candidates of flows' items only, and only the purge of an execution has itself.
+        (Candidate::Member(_) | Candidate::Itself, ..) => {}
     }
 }
 
@@ -358,7 +362,7 @@ pub(crate) fn run(p: &mut Partition, call: &mut Call) {
             finish(p, call, &item);
             continue;
         };
-        if !call.has_ending() && would_end(p, &item, candidate) {
+        if !call.has_ending() && would_end(p, call.now, &item, candidate) {
             break;
         }
         step(p, call, &item, candidate);
@@ -396,10 +400,14 @@ fn finish(p: &mut Partition, call: &mut Call, item: &Item) {
 }
 
 /// What a drain did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Drained {
+    /// Candidates examined.
     pub(crate) steps: u64,
+    /// Items dropped because they were void.
     pub(crate) stale: u64,
+    /// Executions whose items were dropped because their record cannot be decoded.
+    pub(crate) corrupt: Vec<Uuid>,
 }
 
 /// Works on the partition's backlog with what is left of `limit` and of the call's budgets.
@@ -408,15 +416,23 @@ pub(crate) fn drain(p: &mut Partition, call: &mut Call, limit: &mut u32) -> Drai
     let mut in_a_row: Option<(Item, u32)> = None;
     while *limit > 0 && call.has_step() {
         let Some(item) = p.backlog.head() else { break };
-        if is_void(p, &item) {
+        // Whose outgoing edges these are must be read to examine them.
+        let corrupt = match (item.key.kind, item.key.subject) {
+            (BacklogKind::Edges, Subject::Execution(uuid)) => p.get(uuid).err().map(|_| uuid),
+            _ => None,
+        };
+        if corrupt.is_some() || is_void(p, &item) {
             p.backlog_remove(&item);
             call.use_step();
             *limit -= 1;
-            done.stale += 1;
+            match corrupt {
+                Some(uuid) => done.corrupt.push(uuid),
+                None => done.stale += 1,
+            }
             continue;
         }
         let Some(candidate) = next_candidate(p, &item) else { break };
-        if !call.has_ending() && would_end(p, &item, candidate) {
+        if !call.has_ending() && would_end(p, call.now, &item, candidate) {
             break;
         }
         call.use_step();
@@ -455,7 +471,7 @@ fn purge_member(p: &mut Partition, flow: Uuid, uuid: Uuid) {
     if let Ok(held) = p.take_to_remove(uuid) {
         let x = p.remove(held);
         let own = u32::from(x.attempt.is_some()) + u32::from(x.suspension.is_some());
-        p.remains.insert(uuid, crate::model::Remains { own, history: x.history });
+        p.remains.insert(uuid, Remains { own, history: x.history });
     }
     let mut left = RECORDS_PER_STEP;
     if let Some(remains) = p.remains.get_mut(&uuid) {
@@ -468,7 +484,7 @@ fn purge_member(p: &mut Partition, flow: Uuid, uuid: Uuid) {
         graph.remove_edge(edge);
         left -= 1;
     }
-    let empty = p.remains.get(&uuid).is_none_or(|r| r.is_empty());
+    let empty = p.remains.get(&uuid).is_none_or(Remains::is_empty);
     if empty && !graph.has_incoming(uuid) {
         graph.members.remove(&uuid);
         graph.open.remove(&uuid);

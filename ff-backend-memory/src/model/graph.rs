@@ -21,6 +21,8 @@ pub struct Graph {
     pub incoming: BTreeMap<(Uuid, u64), EdgeId>,
     /// The edge of a pair.
     pub pairs: BTreeMap<(Uuid, Uuid), EdgeId>,
+    /// How many outgoing edges a member has, if any: counted, since there may be 10 000 of one member.
+    fan_outs: BTreeMap<Uuid, u32>,
 }
 
 impl Graph {
@@ -30,6 +32,7 @@ impl Graph {
         self.outgoing.insert((up, edge.seq), edge.edge_id);
         self.incoming.insert((down, edge.seq), edge.edge_id);
         self.pairs.insert((up, down), edge.edge_id);
+        *self.fan_outs.entry(up).or_default() += 1;
         self.edges.insert(edge.edge_id, edge);
     }
 
@@ -40,6 +43,12 @@ impl Graph {
         self.outgoing.remove(&(up, edge.seq));
         self.incoming.remove(&(down, edge.seq));
         self.pairs.remove(&(up, down));
+        if let Some(count) = self.fan_outs.get_mut(&up) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.fan_outs.remove(&up);
+            }
+        }
         Some(edge)
     }
 
@@ -64,14 +73,14 @@ impl Graph {
 
     /// How many outgoing edges a member has.
     #[must_use]
-    pub fn fan_out(&self, upstream: Uuid) -> usize {
-        self.outgoing.range((upstream, 0)..=(upstream, u64::MAX)).count()
+    pub fn fan_out(&self, upstream: Uuid) -> u32 {
+        self.fan_outs.get(&upstream).copied().unwrap_or(0)
     }
 
     /// Whether a member has an outgoing edge.
     #[must_use]
     pub fn has_outgoing(&self, upstream: Uuid) -> bool {
-        self.outgoing.range((upstream, 0)..=(upstream, u64::MAX)).next().is_some()
+        self.fan_outs.contains_key(&upstream)
     }
 
     /// Whether a member has an incoming edge.

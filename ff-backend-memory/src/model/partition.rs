@@ -418,7 +418,8 @@ impl Partition {
         }
     }
 
-    fn count_in_flow(
+    /// Counts a member's transition in its flow, and keeps the flow's open members.
+    pub(crate) fn count_in_flow(
         &mut self,
         flow: Uuid,
         member: Uuid,

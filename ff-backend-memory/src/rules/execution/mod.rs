@@ -7,11 +7,13 @@ mod marks;
 mod replay;
 
 pub use create::create_execution;
+pub(crate) use create::{Creation, build_execution};
 pub(crate) use end::fire_attempt_timeout;
 pub(crate) use end::fire_deadline;
 pub use end::{cancel_execution, complete_execution, expire_execution, fail_execution};
 pub use hold::{block_execution, delay_execution, move_to_waiting_children, unblock_execution};
 pub(crate) use hold::{fire_block_until, fire_delay};
+pub(crate) use marks::changed_tags;
 pub use marks::{change_priority, set_execution_tags, update_progress};
 pub(crate) use replay::reopen;
 pub use replay::replay_execution;

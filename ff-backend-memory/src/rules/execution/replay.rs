@@ -11,7 +11,7 @@ use ff_core::state::AttemptState;
 use ff_core::time::{TimestampMs, When};
 use uuid::Uuid;
 
-use crate::cascade::{self, Call, recount, verdict};
+use crate::cascade::{self, Call, is_level, recount, verdict};
 use crate::model::{Execution, Partition, Queues};
 use crate::routines::{become_runnable, touch, walk_outgoing_edges};
 
@@ -90,12 +90,7 @@ fn reread_edges(p: &Partition, flow: Uuid, x: &Execution, now: TimestampMs) -> R
             impossible.push(edge.edge_id);
         }
         // What the present run of the upstream has decided already stays as it is, its instant too.
-        let same_run = match (&edge.resolution, &resolution) {
-            (Some(known), Some(new)) => known.upstream_run == new.upstream_run,
-            (None, None) => true,
-            _ => false,
-        };
-        if !same_run {
+        if !is_level(edge.resolution.as_ref(), resolution.as_ref()) {
             edges.push((edge.edge_id, state, resolution));
         }
     }

@@ -2,29 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use ff_core::contracts::{EdgeState, FanInPart, FlowJoin, FlowPart, Join};
+use ff_core::contracts::{EdgeState, FanInPart, FlowJoin, FlowPart};
 use ff_core::error::EngineError;
 use ff_core::ids::{DataName, ExecutionId, Namespace};
-use ff_core::records::{EdgeRecord, MemberRecord};
+use ff_core::records::EdgeRecord;
 use ff_core::refusal::Refusal;
 
-use super::already_terminal;
+use super::lifecycle::new_member;
+use super::{find, open_to_structure};
 use crate::cascade::{Call, recount, verdict};
 use crate::model::Partition;
 
 /// The refusals of joining at creation.
 pub(crate) fn check(p: &Partition, namespace: &Namespace, join: &FlowJoin) -> Result<(), EngineError> {
-    let flow = p.find_flow(&join.flow_id)?;
-    if flow.is_closed() {
-        return Err(already_terminal(flow).into());
-    }
-    if flow.sealed {
-        return Err(Refusal::flow_sealed().into());
-    }
+    let (flow, graph) = find(p, &join.flow_id)?;
+    open_to_structure(flow)?;
     if flow.namespace != *namespace {
         return Err(Refusal::namespace_mismatch().into());
     }
-    let Some(graph) = p.graph(join.flow_id.uuid()) else { return Err(Refusal::flow_not_found().into()) };
     let mut ids = BTreeSet::new();
     let mut upstreams = BTreeSet::new();
     let mut names: BTreeSet<&DataName> = BTreeSet::new();
@@ -49,20 +44,20 @@ pub(crate) fn check(p: &Partition, namespace: &Namespace, join: &FlowJoin) -> Re
     }
     let caps = p.deployment().graph;
     if flow.node_count >= caps.members {
-        return Err(Refusal::flow_too_large(FlowPart::Members, u64::from(caps.members)).into());
+        return Err(Refusal::flow_too_large(FlowPart::Members, caps.members).into());
     }
     if flow.edge_count as usize + join.edges.len() > caps.edges as usize {
-        return Err(Refusal::flow_too_large(FlowPart::Edges, u64::from(caps.edges)).into());
+        return Err(Refusal::flow_too_large(FlowPart::Edges, caps.edges).into());
     }
     if join.edges.len() > caps.incoming as usize {
-        return Err(Refusal::fan_in_limit(FanInPart::Edges, u64::from(caps.incoming)).into());
+        return Err(Refusal::fan_in_limit(FanInPart::Edges, caps.incoming).into());
     }
     if names.len() > caps.data_incoming as usize {
-        return Err(Refusal::fan_in_limit(FanInPart::DataEdges, u64::from(caps.data_incoming)).into());
+        return Err(Refusal::fan_in_limit(FanInPart::DataEdges, caps.data_incoming).into());
     }
     for edge in &join.edges {
-        if graph.fan_out(edge.upstream_execution_id.uuid()) >= caps.outgoing as usize {
-            return Err(Refusal::fan_out_limit(u64::from(caps.outgoing)).into());
+        if graph.fan_out(edge.upstream_execution_id.uuid()) >= caps.outgoing {
+            return Err(Refusal::fan_out_limit(caps.outgoing).into());
         }
         // An upstream that cannot be read has no verdict.
         p.find(&edge.upstream_execution_id)?;
@@ -75,17 +70,7 @@ pub(crate) fn apply(p: &mut Partition, call: &mut Call, id: ExecutionId, join: &
     let now = call.now;
     let flow = join.flow_id.uuid();
     let mut seq = p.flow(flow).map_or(1, |f| f.next_edge_seq);
-    let mut member = MemberRecord {
-        execution_id: id,
-        flow_id: join.flow_id,
-        member_name: None,
-        held: join.hold,
-        join: Join::All,
-        incoming_count: 0,
-        unresolved_count: 0,
-        satisfied_count: 0,
-        impossible_count: 0,
-    };
+    let mut member = new_member(join.flow_id, id, join.hold);
     let mut edges = Vec::with_capacity(join.edges.len());
     for edge in &join.edges {
         let upstream = p.get(edge.upstream_execution_id.uuid()).ok().flatten();

@@ -2,14 +2,14 @@
 
 use std::ops::Bound;
 
-use ff_core::contracts::{BacklogKind, EdgeState, IndexKind, RebuildIndexesArgs, RebuildReport, RepairAction};
+use ff_core::contracts::{BacklogKind, IndexKind, RebuildIndexesArgs, RebuildReport, RepairAction};
 use ff_core::error::EngineError;
 use ff_core::records::StateCounts;
 use ff_core::refusal::Refusal;
 use ff_core::time::TimestampMs;
 use uuid::Uuid;
 
-use crate::cascade::verdict;
+use crate::cascade::would_move;
 use crate::model::{Execution, Item, Partition, Queues, Subject, TimerKey, TimerOf};
 use crate::routines::is_covered;
 
@@ -183,20 +183,7 @@ fn owes_edges(p: &Partition, flow: Uuid, upstream: Uuid) -> bool {
         return false;
     }
     let Some(graph) = p.graph(flow) else { return false };
-    let Ok(Some(u)) = p.get(upstream) else { return false };
-    graph.outgoing_after(upstream, 0).any(|edge| {
-        if edge.edge_state == EdgeState::Staged {
-            return false;
-        }
-        let (_, resolution) = verdict(u, edge.dependency_kind, TimestampMs::ZERO);
-        let level = match (&edge.resolution, &resolution) {
-            (None, None) => true,
-            (Some(known), Some(new)) => known.upstream_run == new.upstream_run,
-            _ => false,
-        };
-        let Ok(Some(d)) = p.get(edge.downstream_execution_id.uuid()) else { return false };
-        !level && !(edge.resolution.is_some() && crate::cascade::is_settled(d))
-    })
+    graph.outgoing_after(upstream, 0).any(|edge| would_move(p, flow, edge.edge_id))
 }
 
 fn owe(p: &mut Partition, item: Item, report: &mut RebuildReport) {

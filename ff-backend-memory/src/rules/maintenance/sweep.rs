@@ -43,6 +43,9 @@ pub(crate) fn sweep_within(p: &mut Partition, call: &mut Call, mut limit: u32) -
             *report.counts.entry(kind).or_default() += n;
         }
     }
+    report.corrupt.extend(
+        drained.corrupt.iter().map(|x| CorruptEntry { kind: SweepKind::Backlog, id: p.execution_id(*x).to_string() }),
+    );
     report.more = !p.backlog.is_empty() || p.timers.first().is_some_and(|t| t.due_at <= now);
     report.next_due_at = p.next_due_at(now);
     report
