@@ -1,1 +1,63 @@
-//! To be filled.
+//! What an application embeds: submit work, run workers, keep the store in order.
+//!
+//! - [`Engine::connect`] opens a store by its URL, [`Engine::with_backend`] takes a backend that is open.
+//! - [`Engine::execution`] and [`Engine::flow`] submit work with typed inputs, and give handles to wait for it.
+//! - [`Worker`] runs handlers: plain async functions with a [`Context`] and a typed input. It claims in batches, renews
+//!   leases, retries, drains on shutdown.
+//! - [`Engine::signal`] resumes what waits for an answer from outside.
+//!
+//! ```no_run
+//! use ff_engine::{Context, Engine, TaskError, Worker};
+//!
+//! async fn shout(_ctx: Context, text: String) -> Result<String, TaskError> {
+//!     Ok(text.to_uppercase())
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let engine = Engine::connect("memory:").await?;
+//! let handle = engine.execution("shout", &"hello").submit().await?;
+//!
+//! let worker = Worker::builder(&engine).concurrency(4).handler("shout", shout).build()?;
+//! worker.run_until(async {
+//!     assert_eq!(handle.result::<String>().await.expect("it succeeds"), "HELLO");
+//! }).await?;
+//! # Ok::<(), ff_engine::Error>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Work is done at least once: a worker that dies, or loses its lease, has its work taken over by another one, and what
+//! it had done outside the store is done again. [`Context::fence`] is for stores that can check it.
+
+mod engine;
+mod error;
+mod execution;
+mod flow;
+mod handle;
+mod keys;
+mod maintenance;
+mod options;
+mod payload;
+mod poll;
+mod repeat;
+mod retries;
+mod signal;
+mod url;
+mod wake;
+mod worker;
+
+pub use ff_core::contracts::{ResumeCause, SignalEffect, SuspensionReason, TimeoutBehavior};
+pub use ff_core::policy::ExecutionPolicy;
+
+pub use crate::engine::{Engine, EngineBuilder};
+pub use crate::error::{Error, Result};
+pub use crate::execution::ExecutionBuilder;
+pub use crate::flow::{FlowBuilder, FlowHandle, FlowProgress, Task};
+pub use crate::handle::Handle;
+pub use crate::maintenance::{Maintenance, Swept};
+pub use crate::payload::JSON;
+pub use crate::retries::Retries;
+pub use crate::signal::{SignalBuilder, Token};
+pub use crate::worker::{
+    Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint, Worker, WorkerBuilder, WorkerReport,
+};

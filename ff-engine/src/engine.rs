@@ -1,0 +1,258 @@
+//! The engine: an open store, and what this process calls itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
+use ff_core::engine_backend::EngineBackend;
+use ff_core::ids::{ExecutionId, FlowId, LaneId, Namespace};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::error::{Error, Result};
+use crate::execution::ExecutionBuilder;
+use crate::flow::{FlowBuilder, FlowHandle};
+use crate::handle::Handle;
+use crate::maintenance::Maintenance;
+use crate::repeat::call;
+use crate::signal::SignalBuilder;
+use crate::{keys, url};
+
+/// An open store. Clones share it.
+///
+/// ```no_run
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use ff_engine::Engine;
+///
+/// let engine = Engine::connect("memory:").await?;
+/// let handle = engine.execution("greet", &"world").submit().await?;
+/// assert_eq!(handle.describe().await?.kind, "greet");
+/// # Ok::<(), ff_engine::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    backend: Arc<dyn EngineBackend>,
+    namespace: Namespace,
+    lane: LaneId,
+    creator: Option<String>,
+    /// More work is ready than the worker that saw it can take.
+    more_work: Notify,
+    /// Something was ended from here, so its worker should look at its leases now.
+    ended: Notify,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+/// What a URL does not say. Made by [`Engine::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct EngineBuilder {
+    namespace: Option<String>,
+    lane: Option<String>,
+    creator: Option<String>,
+}
+
+impl EngineBuilder {
+    /// The namespace of everything that is submitted; `default`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The lane of what names none; `default`.
+    #[must_use]
+    pub fn lane(mut self, lane: impl Into<String>) -> Self {
+        self.lane = Some(lane.into());
+        self
+    }
+
+    /// Who is recorded as the creator of executions; nobody.
+    #[must_use]
+    pub fn creator(mut self, creator: impl Into<String>) -> Self {
+        self.creator = Some(creator.into());
+        self
+    }
+
+    /// Opens the store at `url`.
+    ///
+    /// # Errors
+    /// [`Error::Url`] for an address that this build cannot open; the message says what to write instead. Otherwise as
+    /// [`Self::open`].
+    pub async fn connect(self, url: &str) -> Result<Engine> {
+        match url::parse(url)? {
+            #[cfg(feature = "memory")]
+            url::Address::Memory { partitions, max_payload_bytes } => {
+                let mut deployment = ff_core::bounds::Deployment::default();
+                if let Some(config) = partitions.and_then(ff_core::partition::PartitionConfig::new) {
+                    deployment.partitions = config;
+                }
+                deployment.max_payload_bytes = max_payload_bytes.unwrap_or(deployment.max_payload_bytes);
+                let clock = Arc::new(ff_core::time::SystemClock);
+                self.open(Arc::new(ff_backend_memory::MemoryBackend::open(deployment, clock))).await
+            }
+            #[cfg(not(feature = "memory"))]
+            url::Address::Memory { .. } => Err(Error::Url {
+                problem: "this build of ff-engine has no in-memory backend".into(),
+                remedy: "enable its feature `memory`".into(),
+            }),
+        }
+    }
+
+    /// Takes a backend that is open, and gives every partition that has none a signing key.
+    ///
+    /// # Errors
+    /// A name that breaks its rule, or the backend's errors.
+    pub async fn open(self, backend: Arc<dyn EngineBackend>) -> Result<Engine> {
+        let engine = Engine {
+            shared: Arc::new(Shared {
+                backend,
+                namespace: Namespace::new(self.namespace.as_deref().unwrap_or("default"))?,
+                lane: LaneId::new(self.lane.as_deref().unwrap_or("default"))?,
+                creator: self.creator,
+                more_work: Notify::new(),
+                ended: Notify::new(),
+            }),
+        };
+        keys::provide(&engine).await?;
+        Ok(engine)
+    }
+}
+
+impl Engine {
+    /// Opens the store at `url`: `memory:` is an empty one in this process, `memory:?partitions=4` with four
+    /// partitions, `&max_payload_bytes=` with another bound than 1 MiB.
+    ///
+    /// # Errors
+    /// See [`EngineBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().connect(url).await
+    }
+
+    /// For what a URL does not say.
+    #[must_use]
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Takes a backend that is open.
+    ///
+    /// # Errors
+    /// See [`EngineBuilder::open`].
+    pub async fn with_backend(backend: Arc<dyn EngineBackend>) -> Result<Self> {
+        Self::builder().open(backend).await
+    }
+
+    /// The backend, for what this crate has no word for.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn EngineBackend> {
+        &self.shared.backend
+    }
+
+    /// The namespace of everything that is submitted here.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.shared.namespace
+    }
+
+    /// The lane of what names none.
+    #[must_use]
+    pub fn default_lane(&self) -> &LaneId {
+        &self.shared.lane
+    }
+
+    /// Who is recorded as creator.
+    #[must_use]
+    pub fn creator(&self) -> Option<&str> {
+        self.shared.creator.as_deref()
+    }
+
+    pub(crate) fn partitions(&self) -> std::ops::Range<u16> {
+        0..self.shared.backend.deployment().partitions.partitions()
+    }
+
+    pub(crate) fn more_work(&self) -> &Notify {
+        &self.shared.more_work
+    }
+
+    pub(crate) fn ended(&self) -> &Notify {
+        &self.shared.ended
+    }
+
+    /// Begins an execution of this kind, to be [submitted](ExecutionBuilder::submit).
+    pub fn execution<T: Serialize + ?Sized>(&self, kind: impl Into<String>, input: &T) -> ExecutionBuilder {
+        ExecutionBuilder::new(self.clone(), kind.into(), crate::payload::encode("the input", input))
+    }
+
+    /// Begins a flow of this kind, to be [submitted](FlowBuilder::submit).
+    pub fn flow(&self, kind: impl Into<String>) -> FlowBuilder {
+        FlowBuilder::new(self.clone(), kind.into())
+    }
+
+    /// The handle of an execution that is known by its id. Whether it exists is seen at its first use.
+    #[must_use]
+    pub fn handle(&self, execution_id: ExecutionId) -> Handle {
+        Handle::new(self.clone(), execution_id)
+    }
+
+    /// The handle of a flow that is known by its id, with the members that its submission named.
+    ///
+    /// # Errors
+    /// `flow_not_found`, and the backend's errors.
+    pub async fn flow_handle(&self, flow_id: FlowId) -> Result<FlowHandle> {
+        FlowHandle::load(self.clone(), flow_id).await
+    }
+
+    /// Begins a signal to a waitpoint, authenticated by its token.
+    pub fn signal(
+        &self,
+        execution_id: ExecutionId,
+        waitpoint_id: ff_core::ids::WaitpointId,
+        token: impl Into<crate::signal::Token>,
+        name: impl Into<String>,
+    ) -> SignalBuilder {
+        SignalBuilder::new(self.clone(), execution_id, waitpoint_id, token.into(), name.into())
+    }
+
+    /// The waitpoints of an execution that take signals now, with tokens issued anew: for an inbox of approvals. Whoever
+    /// may call this may resume the execution.
+    ///
+    /// # Errors
+    /// `execution_not_found`, and the backend's errors.
+    pub async fn waitpoints(&self, execution_id: ExecutionId) -> Result<Vec<PendingWaitpointInfo>> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let args = ListPendingWaitpointsArgs::builder()
+                .execution_id(execution_id)
+                .include_tokens(true)
+                .maybe_cursor(cursor.take())
+                .build();
+            let page = call!(self, list_pending_waitpoints(args))?;
+            all.extend(page.waitpoints);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The background work of the store: due timers and what cascades left over. A [`Worker`](crate::Worker) does it
+    /// too, unless it is told not to.
+    #[must_use]
+    pub fn maintenance(&self) -> Maintenance {
+        Maintenance::new(self.clone())
+    }
+
+    pub(crate) async fn deliver(&self, args: ff_core::contracts::DeliverSignalArgs) -> Result<DeliverSignalResult> {
+        call!(self, deliver_signal(args)).map_err(Error::from)
+    }
+}

@@ -1,0 +1,114 @@
+//! What an execution's creator may ask for, the same for a stand-alone execution and for a flow's task.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ff_core::ids::LaneId;
+use ff_core::policy::ExecutionPolicy;
+use ff_core::time::When;
+
+use crate::error::Error;
+use crate::retries::{Retries, millis};
+
+/// The options, and the first mistake in them: reported when the work is submitted.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) lane: Option<LaneId>,
+    pub(crate) priority: i32,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) policy: ExecutionPolicy,
+    pub(crate) delay: Option<When>,
+    pub(crate) mistake: Option<Error>,
+}
+
+impl Options {
+    pub(crate) fn lane(&mut self, lane: &str) {
+        match LaneId::new(lane) {
+            Ok(lane) => self.lane = Some(lane),
+            Err(error) => self.wrong(error.into()),
+        }
+    }
+
+    pub(crate) fn wrong(&mut self, error: Error) {
+        self.mistake.get_or_insert(error);
+    }
+
+    pub(crate) fn retries(&mut self, retries: Retries) {
+        self.policy.retry = retries.into();
+    }
+
+    pub(crate) fn deadline(&mut self, after: Duration) {
+        self.policy.timeouts.deadline = Some(When::After(millis(after)));
+    }
+
+    pub(crate) fn attempt_timeout(&mut self, timeout: Duration) {
+        self.policy.timeouts.attempt_timeout_ms = Some(millis(timeout).max(1));
+    }
+
+    pub(crate) fn capabilities<S: Into<String>>(&mut self, tokens: impl IntoIterator<Item = S>) {
+        self.policy.required_capabilities = tokens.into_iter().collect();
+    }
+}
+
+/// The setters that both builders offer; `$self.$edit(|options| ..)` reaches the options.
+macro_rules! setters {
+    () => {
+        /// The lane it waits in; the engine's default.
+        #[must_use]
+        pub fn lane(self, lane: impl AsRef<str>) -> Self {
+            self.edit(|o| o.lane(lane.as_ref()))
+        }
+
+        /// Greater is served first; 0.
+        #[must_use]
+        pub fn priority(self, priority: i32) -> Self {
+            self.edit(|o| o.priority = priority)
+        }
+
+        /// Not started before this time has passed.
+        #[must_use]
+        pub fn delay(self, delay: std::time::Duration) -> Self {
+            self.edit(|o| o.delay = Some(ff_core::time::When::After($crate::retries::millis(delay))))
+        }
+
+        /// Ends expired when this time has passed since its creation, whatever it is doing.
+        #[must_use]
+        pub fn deadline(self, after: std::time::Duration) -> Self {
+            self.edit(|o| o.deadline(after))
+        }
+
+        /// One attempt may run this long, pauses left out; then it fails with the category `timeout`.
+        #[must_use]
+        pub fn attempt_timeout(self, timeout: std::time::Duration) -> Self {
+            self.edit(|o| o.attempt_timeout(timeout))
+        }
+
+        /// A label, such as `team.name`: lower case, a point, and a rest.
+        #[must_use]
+        pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+            let (key, value) = (key.into(), value.into());
+            self.edit(|o| {
+                o.tags.insert(key, value);
+            })
+        }
+
+        /// How often and when a failed attempt is tried again; not at all.
+        #[must_use]
+        pub fn retries(self, retries: $crate::retries::Retries) -> Self {
+            self.edit(|o| o.retries(retries))
+        }
+
+        /// What a worker must advertise to get it.
+        #[must_use]
+        pub fn requires<S: Into<String>>(self, tokens: impl IntoIterator<Item = S>) -> Self {
+            self.edit(|o| o.capabilities(tokens))
+        }
+
+        /// The whole policy, in place of all that was said before.
+        #[must_use]
+        pub fn policy(self, policy: ff_core::policy::ExecutionPolicy) -> Self {
+            self.edit(|o| o.policy = policy)
+        }
+    };
+}
+pub(crate) use setters;

@@ -1,0 +1,68 @@
+//! Law 6: a caller that lost the reply repeats the call unchanged and gets the first answer.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use ff_core::error::EngineError;
+
+/// Repeats a call that did not reach the backend, or whose answer was lost, at most 8 times within some five seconds.
+/// `call` must make the same call each time: ids and all.
+pub(crate) async fn unchanged<T, F, Fut>(call: F) -> Result<T, EngineError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, EngineError>>,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_factor(2.0)
+        .with_max_times(8)
+        .with_jitter();
+    call.retry(backoff).when(is_transport).await
+}
+
+pub(crate) fn is_transport(error: &EngineError) -> bool {
+    matches!(error, EngineError::Transport { .. })
+}
+
+/// Makes a call on an engine's backend, repeated unchanged while it does not get through.
+macro_rules! call {
+    ($engine:expr, $method:ident($args:expr)) => {{
+        let args = $args;
+        let backend = $engine.backend();
+        $crate::repeat::unchanged(|| backend.$method(args.clone())).await
+    }};
+}
+pub(crate) use call;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use ff_core::error::Applied;
+    use ff_core::refusal::Refusal;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_is_asked_for_again_and_a_refusal_is_not() {
+        let calls = AtomicU32::new(0);
+        let lost = || EngineError::Transport { applied: Applied::Unknown, message: "reset".into() };
+        let answer = unchanged(|| async { if calls.fetch_add(1, Ordering::SeqCst) < 3 { Err(lost()) } else { Ok(7) } });
+        assert_eq!(answer.await, Ok(7));
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 4);
+        let refused = unchanged(|| async {
+            calls.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(EngineError::from(Refusal::stale_lease()))
+        });
+        assert!(refused.await.is_err());
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 1);
+        let gone = unchanged(|| async {
+            calls.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(lost())
+        });
+        assert!(gone.await.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), 9);
+    }
+}

@@ -1,0 +1,93 @@
+//! Addresses of stores.
+
+use crate::error::{Error, Result};
+
+/// The addresses that this crate knows, for messages.
+const KNOWN: &str = "use \"memory:\", \"redis://host:port/0\", \"rediss://host:port/0\" or \"redis+cluster://a,b,c\"";
+
+/// A store, as a URL names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `memory:`, with `?partitions=` and `&max_payload_bytes=`.
+    Memory {
+        /// How many partitions; the deployment's default.
+        partitions: Option<u16>,
+        /// The largest payload; the deployment's default.
+        max_payload_bytes: Option<u64>,
+    },
+}
+
+fn wrong(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+    Error::Url { problem: problem.into(), remedy: remedy.into() }
+}
+
+/// Reads a URL. Errors never repeat what stands behind the scheme: it may hold a password.
+pub(crate) fn parse(url: &str) -> Result<Address> {
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(wrong("the store's address has no scheme", KNOWN));
+    };
+    match scheme {
+        "memory" => parse_memory(rest),
+        "redis" | "rediss" | "redis+cluster" | "valkey" | "valkeys" => Err(wrong(
+            format!("this build of ff-engine cannot open {scheme}: addresses"),
+            "pass a backend to Engine::with_backend, or use \"memory:\"",
+        )),
+        other => Err(wrong(format!("{other:?} is no scheme of a store's address"), KNOWN)),
+    }
+}
+
+fn parse_memory(rest: &str) -> Result<Address> {
+    const REMEDY: &str =
+        "write \"memory:\", optionally with ?partitions=1..16384 and &max_payload_bytes=1..67108864 behind it";
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.trim_start_matches('/').is_empty() {
+        return Err(wrong("memory: has no host and no path", REMEDY));
+    }
+    let (mut partitions, mut max_payload_bytes) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let bad = || wrong(format!("memory: cannot take {key}={value}"), REMEDY);
+        match key {
+            "partitions" => {
+                let n: u16 = value.parse().map_err(|_| bad())?;
+                ff_core::partition::PartitionConfig::new(n).ok_or_else(bad)?;
+                partitions = Some(n);
+            }
+            "max_payload_bytes" => {
+                let n: u64 = value.parse().map_err(|_| bad())?;
+                if n == 0 || n > ff_core::bounds::Deployment::MAX_PAYLOAD_BYTES {
+                    return Err(bad());
+                }
+                max_payload_bytes = Some(n);
+            }
+            _ => return Err(wrong(format!("memory: knows no parameter {key:?}"), REMEDY)),
+        }
+    }
+    Ok(Address::Memory { partitions, max_payload_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_takes_its_parameters_and_nothing_else() {
+        assert_eq!(parse("memory:").expect("plain"), Address::Memory { partitions: None, max_payload_bytes: None });
+        assert_eq!(
+            parse("memory:?partitions=4&max_payload_bytes=1024").expect("both"),
+            Address::Memory { partitions: Some(4), max_payload_bytes: Some(1024) }
+        );
+        for bad in ["memory://host", "memory:?partitions=0", "memory:?partitions=x", "memory:?colour=red"] {
+            let text = parse(bad).expect_err(bad).to_string();
+            assert!(text.contains("write \"memory:\""), "{bad}: {text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_remedy_and_no_password() {
+        assert!(parse("memory").expect_err("no scheme").to_string().contains("use \"memory:\""));
+        assert!(parse("http://x").expect_err("no store").to_string().contains("redis://host:port/0"));
+        let text = parse("redis://:hunter2@host").expect_err("not in this build").to_string();
+        assert!(text.contains("Engine::with_backend") && !text.contains("hunter2"), "{text}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Putting a worker together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ff_core::bounds;
+use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
+use ff_core::policy::Capabilities;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::handler::{Handler, handler};
+use super::leases::Leases;
+use super::run::{Core, Counters, WorkerReport};
+use super::{Context, TaskError};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::retries::millis;
+
+/// A worker: handlers by kind, and the loop that feeds them. Made by [`Worker::builder`].
+pub struct Worker {
+    pub(super) core: Arc<Core>,
+    pub(super) maintenance: bool,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("instance", &self.core.instance).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Begins a worker of this engine.
+    #[must_use]
+    pub fn builder(engine: &Engine) -> WorkerBuilder {
+        WorkerBuilder {
+            engine: engine.clone(),
+            name: "worker".into(),
+            lanes: BTreeSet::new(),
+            capabilities: Capabilities::none(),
+            concurrency: 16,
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+            maintenance: true,
+            handlers: BTreeMap::new(),
+            mistake: None,
+        }
+    }
+
+    /// Runs until `shutdown` is ready, then drains: claims nothing more, lets the handlers end within the
+    /// [bound](WorkerBuilder::drain), and gives back what has not ended then. Leases are renewed until that is over.
+    ///
+    /// Dropping the future stops at once, as a crash would: leases run out, and others take the work over.
+    ///
+    /// # Errors
+    /// A refusal of the claims themselves, such as a malformed capability, after draining. A store that is not reached
+    /// is waited for.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<WorkerReport> {
+        super::run::run(self, shutdown).await
+    }
+}
+
+/// A worker on its way. Mistakes are reported by [`build`](Self::build).
+#[must_use = "it does nothing before it is built and run"]
+pub struct WorkerBuilder {
+    engine: Engine,
+    name: String,
+    lanes: BTreeSet<LaneId>,
+    capabilities: Capabilities,
+    concurrency: usize,
+    lease: Duration,
+    drain: Duration,
+    grace: Duration,
+    maintenance: bool,
+    handlers: BTreeMap<String, Handler>,
+    mistake: Option<Error>,
+}
+
+impl std::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds: Vec<&String> = self.handlers.keys().collect();
+        f.debug_struct("WorkerBuilder").field("name", &self.name).field("kinds", &kinds).finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    /// What this kind of worker is called; `worker`. Each built worker also gets an instance id of its own.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// A lane to serve; without any, the engine's default. Several take turns.
+    pub fn lane(mut self, lane: impl AsRef<str>) -> Self {
+        match LaneId::new(lane) {
+            Ok(lane) => {
+                self.lanes.insert(lane);
+            }
+            Err(error) => self.wrong(error.into()),
+        }
+        self
+    }
+
+    /// What it can do beyond the ordinary: it also gets work that requires these tokens.
+    pub fn capabilities<S: Into<String>>(mut self, tokens: impl IntoIterator<Item = S>) -> Self {
+        self.capabilities = tokens.into_iter().collect();
+        self
+    }
+
+    /// How many handlers run at once; 16.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers;
+        self
+    }
+
+    /// How long a lease lives unless it is renewed, 100 ms to a day; 30 s. It is renewed at a third of this. When a
+    /// worker dies, its work waits for the rest of it.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long handlers may take to end once the worker shuts down; 30 s.
+    pub fn drain(mut self, bound: Duration) -> Self {
+        self.drain = bound;
+        self
+    }
+
+    /// How long a handler may go on after it was told to stop; 10 s. Then it is dropped where it stands.
+    pub fn grace(mut self, bound: Duration) -> Self {
+        self.grace = bound;
+        self
+    }
+
+    /// Leaves the background work of the store to others.
+    pub fn without_maintenance(mut self) -> Self {
+        self.maintenance = false;
+        self
+    }
+
+    /// Runs this function for executions of this kind. One that is claimed and has no handler is put back for 5 s, so
+    /// that a newer worker can take it while an older one is still around.
+    pub fn handler<T, O, F, Fut>(mut self, kind: impl Into<String>, function: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        O: Serialize,
+        F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, TaskError>> + Send + 'static,
+    {
+        let kind = kind.into();
+        if self.handlers.insert(kind.clone(), handler(function)).is_some() {
+            self.wrong(Error::Setup(format!("two handlers for the kind {kind:?}")));
+        }
+        self
+    }
+
+    fn wrong(&mut self, error: Error) {
+        self.mistake.get_or_insert(error);
+    }
+
+    /// The worker.
+    ///
+    /// # Errors
+    /// The first mistake: a name that breaks its rule, a lease out of bounds, no handler, two for one kind.
+    pub fn build(self) -> Result<Worker> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        bounds::lease_ttl(millis(self.lease)).map_err(ff_core::error::EngineError::from)?;
+        bounds::worker_capabilities(&self.capabilities).map_err(ff_core::error::EngineError::from)?;
+        if self.concurrency == 0 {
+            return Err(Error::Setup("a worker runs at least one handler at once".into()));
+        }
+        if self.handlers.is_empty() {
+            return Err(Error::Setup("a worker has at least one handler".into()));
+        }
+        let mut lanes: Vec<LaneId> = self.lanes.into_iter().collect();
+        if lanes.is_empty() {
+            lanes.push(self.engine.default_lane().clone());
+        }
+        let worker_id = WorkerId::new(&self.name)?;
+        // At most 128 bytes: a name that leaves no room for the rest is cut; it is ASCII.
+        let instance = format!("{}/{}", self.name.get(..91).unwrap_or(&self.name), uuid::Uuid::now_v7());
+        let core = Core {
+            leases: Arc::new(Leases::new(self.engine.clone(), self.lease)),
+            engine: self.engine,
+            lanes,
+            worker_id,
+            instance: WorkerInstanceId::new(instance)?,
+            capabilities: self.capabilities,
+            concurrency: self.concurrency,
+            drain: self.drain,
+            grace: self.grace,
+            handlers: self.handlers,
+            shutdown: CancellationToken::new(),
+            counters: Counters::default(),
+        };
+        Ok(Worker { core: Arc::new(core), maintenance: self.maintenance })
+    }
+}

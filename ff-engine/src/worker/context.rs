@@ -1,0 +1,286 @@
+//! What a handler sees of its attempt.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ff_core::contracts::{
+    AppendFrameArgs, ClaimedExecution, CreatePendingWaitpointArgs, CreatePendingWaitpointResult, Fence, FlowInput,
+    GetResultArgs, MatchedSignal, ResultSelector, ResumeCause, ResumeInfo, SuspendExecutionArgs,
+    SuspendExecutionResult, UpdateProgressArgs, WaitpointBinding,
+};
+use ff_core::ids::{AttemptIndex, ExecutionId, SuspensionId, WaitpointId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::leases::{Leases, Stop, StopReason};
+use super::suspend::{Paused, Suspend, Suspended, Waitpoint};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::payload::{JSON, decode, encode};
+use crate::repeat::call;
+use crate::retries::millis;
+
+/// Frames per lease that carry a number, so that a repeated one is stored once. A power of two.
+const FRAMES_PER_LEASE: u64 = 1 << 20;
+
+/// What a handler sees of its attempt. Clones share it.
+#[derive(Clone)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    claimed: ClaimedExecution,
+    resumed: Option<ResumeCause>,
+    stop: Stop,
+    shutdown: CancellationToken,
+    leases: Arc<Leases>,
+    paused: AtomicBool,
+    /// Frames written under this lease; held while one is written, so that their numbers arrive in order.
+    frames: tokio::sync::Mutex<u64>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("execution_id", &self.execution_id())
+            .field("attempt_index", &self.attempt_index())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(super) fn new(
+        engine: Engine,
+        claimed: ClaimedExecution,
+        resumed: Option<ResumeCause>,
+        stop: Stop,
+        shutdown: CancellationToken,
+        leases: Arc<Leases>,
+    ) -> Self {
+        let (paused, frames) = (AtomicBool::new(false), tokio::sync::Mutex::new(0));
+        Self { shared: Arc::new(Shared { engine, claimed, resumed, stop, shutdown, leases, paused, frames }) }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.shared.paused.load(Ordering::SeqCst)
+    }
+
+    /// The engine, to submit further work or to look at other executions.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// Everything that the claim told: kind, lane, priority, tags, run, retries, deadlines.
+    #[must_use]
+    pub fn claimed(&self) -> &ClaimedExecution {
+        &self.shared.claimed
+    }
+
+    /// The execution.
+    #[must_use]
+    pub fn execution_id(&self) -> ExecutionId {
+        self.shared.claimed.execution_id
+    }
+
+    /// The attempt: 0 for the first.
+    #[must_use]
+    pub fn attempt_index(&self) -> AttemptIndex {
+        self.shared.claimed.attempt_index
+    }
+
+    /// The proof that this attempt still owns the execution, for stores that can check it: the epoch only ever rises.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.shared.claimed.fence
+    }
+
+    /// Why the attempt goes on, if it was paused; none at its start.
+    #[must_use]
+    pub fn resumed(&self) -> Option<&ResumeCause> {
+        self.shared.resumed.as_ref()
+    }
+
+    /// What ended the suspension that this call follows, if it follows one.
+    #[must_use]
+    pub fn resume_info(&self) -> Option<&ResumeInfo> {
+        match self.resumed() {
+            Some(ResumeCause::Suspension(info)) => Some(info),
+            _ => None,
+        }
+    }
+
+    /// The first signals that contributed to that end, at most 16.
+    #[must_use]
+    pub fn signals(&self) -> &[MatchedSignal] {
+        self.resume_info().map_or(&[], |info| &info.matched.first)
+    }
+
+    /// What the suspension [remembered](Suspend::remember).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without a suspension that remembered something, [`Error::Decode`] when it is no `T`.
+    pub fn remembered<T: DeserializeOwned>(&self) -> Result<T> {
+        let bytes = self.resume_info().and_then(|info| info.continuation.as_ref());
+        let bytes = bytes.ok_or_else(|| Error::Missing("no suspension remembered anything".into()))?;
+        decode("what the suspension remembered", Some(bytes), None)
+    }
+
+    // --- stopping ---
+
+    /// Cancelled when what the handler does is done for nobody: the execution was cancelled or has ended, its time is
+    /// over, or the lease is lost. Handlers that run long should watch it; one that does not return is left behind.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.shared.stop.token().clone()
+    }
+
+    /// Ready when the handler should stop.
+    pub async fn cancelled(&self) -> StopReason {
+        self.shared.stop.token().cancelled().await;
+        self.shared.stop.reason().unwrap_or(StopReason::Ended)
+    }
+
+    /// Why the handler should stop, if it should.
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.shared.stop.reason()
+    }
+
+    /// Cancelled when the worker begins to shut down: there is still time, up to its bound, to end well or to
+    /// [pause](crate::TaskError::delay).
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shared.shutdown.clone()
+    }
+
+    // --- data ---
+
+    /// The upstream results that this task receives by reference.
+    #[must_use]
+    pub fn inputs(&self) -> &[FlowInput] {
+        &self.shared.claimed.inputs
+    }
+
+    /// Fetches the upstream result that was passed under this name: that of the very run that satisfied the edge.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when no edge passes it or that run left no result, [`Error::Decode`] when it is no `T`, and
+    /// the backend's errors.
+    pub async fn input<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let input = self.inputs().iter().find(|i| i.name.as_str() == name);
+        let input = input.ok_or_else(|| Error::Missing(format!("no edge passes an input {name:?}")))?;
+        if input.size_bytes.is_none() {
+            return Err(Error::Missing(format!("the input {name:?} has no value: its task left no result")));
+        }
+        let args = GetResultArgs::builder()
+            .execution_id(input.upstream_execution_id)
+            .of(ResultSelector::Run(input.upstream_run))
+            .build();
+        let result = call!(self.shared.engine, get_result(args))?;
+        decode(&format!("the input {name:?}"), result.result.as_ref(), result.result_encoding.as_deref())
+    }
+
+    // --- telling ---
+
+    /// Says how far it is: per cent, at most 100.
+    ///
+    /// # Errors
+    /// A lease code when the attempt no longer owns the execution, and the backend's errors.
+    pub async fn progress(&self, pct: u8, message: impl Into<String>) -> Result<()> {
+        let args = UpdateProgressArgs::builder()
+            .execution_id(self.execution_id())
+            .fence(self.fence())
+            .pct(pct)
+            .message(message)
+            .build();
+        call!(self.shared.engine, update_progress(args)).map(drop).map_err(Error::from)
+    }
+
+    /// Appends a frame to the attempt's stream, as JSON, at most 64 KiB.
+    ///
+    /// # Errors
+    /// A lease code when the attempt no longer owns the execution, `payload_too_large`, and the backend's errors.
+    pub async fn frame<T: Serialize + ?Sized>(&self, frame_type: impl Into<String>, payload: &T) -> Result<()> {
+        let payload = encode("the frame", payload)?;
+        let mut written = self.shared.frames.lock().await;
+        *written += 1;
+        // Rises over the leases of an attempt, because the epoch does.
+        let base = self.fence().lease_epoch.get().checked_mul(FRAMES_PER_LEASE);
+        let seq = base.filter(|_| *written < FRAMES_PER_LEASE).map(|base| base + *written);
+        let args = AppendFrameArgs::builder()
+            .execution_id(self.execution_id())
+            .fence(self.fence())
+            .frame_type(frame_type)
+            .payload(payload)
+            .encoding(JSON)
+            .maybe_seq(seq.filter(|seq| *seq <= ff_core::time::MAX_SAFE_INTEGER))
+            .build();
+        call!(self.shared.engine, append_frame(args)).map(drop).map_err(Error::from)
+    }
+
+    // --- pausing ---
+
+    /// Makes a waitpoint ahead of a [suspension](Self::suspend): signals that arrive before it are kept for
+    /// `expires_in`, at most a day.
+    ///
+    /// # Errors
+    /// A lease code when the attempt no longer owns the execution, `waitpoint_limit_exceeded` for a 17th at a time, and
+    /// the backend's errors.
+    pub async fn waitpoint(&self, expires_in: Duration) -> Result<Waitpoint> {
+        let args = CreatePendingWaitpointArgs::builder()
+            .execution_id(self.execution_id())
+            .fence(self.fence())
+            .waitpoint_id(WaitpointId::new())
+            .expires_in_ms(millis(expires_in))
+            .build();
+        let (CreatePendingWaitpointResult::Created { waitpoint_id, tokens, .. }
+        | CreatePendingWaitpointResult::AlreadyExists { waitpoint_id, tokens, .. }) =
+            call!(self.shared.engine, create_pending_waitpoint(args))?;
+        Ok(Waitpoint { id: waitpoint_id, tokens })
+    }
+
+    /// Pauses the attempt now. The handler then hands out the tokens and returns `Err(paused.into())`; it is called again
+    /// when the condition holds, with what arrived in [`signals`](Self::signals).
+    ///
+    /// # Errors
+    /// `invalid_resume_condition`, a lease code when the attempt no longer owns the execution, and the backend's errors.
+    pub async fn suspend(&self, suspend: Suspend) -> Result<Suspended> {
+        if let Some(mistake) = suspend.mistake {
+            return Err(mistake);
+        }
+        let mut waitpoints = suspend.waitpoints;
+        let root_only = matches!(
+            suspend.condition.root,
+            ff_core::condition::Condition::OperatorOnly {} | ff_core::condition::Condition::TimeoutOnly {}
+        );
+        if waitpoints.is_empty() && !root_only {
+            waitpoints.push(WaitpointBinding::fresh(WaitpointId::new()));
+        }
+        let args = SuspendExecutionArgs::builder()
+            .execution_id(self.execution_id())
+            .fence(self.fence())
+            .suspension_id(SuspensionId::new())
+            .waitpoints(waitpoints)
+            .reason_code(suspend.reason)
+            .maybe_detail(suspend.detail)
+            .resume_condition(suspend.condition)
+            .resume_policy(suspend.policy)
+            .timeout(suspend.timeout)
+            .maybe_continuation(suspend.continuation)
+            .build();
+        match call!(self.shared.engine, suspend_execution(args))? {
+            SuspendExecutionResult::Suspended { suspension_id, waitpoints, .. } => {
+                self.shared.paused.store(true, Ordering::SeqCst);
+                self.shared.leases.let_go(self.fence().lease_id);
+                let waitpoints = waitpoints.into_iter().map(Waitpoint::from).collect();
+                Ok(Suspended::Paused(Paused { suspension_id, waitpoints }))
+            }
+            SuspendExecutionResult::AlreadySatisfied { matched, .. } => Ok(Suspended::AlreadySatisfied(matched)),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Workers: handlers, and the loop that feeds them.
+
+mod builder;
+mod claims;
+mod context;
+mod handler;
+mod leases;
+mod outcome;
+mod run;
+mod suspend;
+
+pub use self::builder::{Worker, WorkerBuilder};
+pub use self::context::Context;
+pub use self::leases::StopReason;
+pub use self::outcome::TaskError;
+pub use self::run::WorkerReport;
+pub use self::suspend::{Paused, Suspend, Suspended, Waitpoint};
