@@ -133,21 +133,23 @@ impl MemoryBackend {
         args.check(&self.shared.deployment)?;
         let deadline = Instant::now() + Duration::from_millis(args.block_ms);
         let key = (args.execution_id.partition(), args.execution_id.uuid(), args.attempt_index.get());
-        let mut seat: Option<Seat<'_>> = None;
-        loop {
-            // The seat is taken before the look, so that what comes between the look and the wait wakes it.
-            let woken = seat.as_ref().map(|s| s.notify.notified());
+        let look = || {
             let now = self.shared.clock.now();
-            let look = self.shared.at_partition(key.0, |p| rules::stream::tail_page(p, now, args))?;
-            if look.over || args.block_ms == 0 || Instant::now() >= deadline {
-                return Ok(TailFramesResult::Frames(look.page));
+            self.shared.at_partition(key.0, |p| rules::stream::tail_page(p, now, args))
+        };
+        let first = look()?;
+        if first.over || args.block_ms == 0 {
+            return Ok(TailFramesResult::Frames(first.page));
+        }
+        let seat = Seat::take(&self.shared.waiting, key);
+        loop {
+            // Armed before the look, so that what comes between the look and the wait wakes it.
+            let woken = seat.notify.notified();
+            let seen = look()?;
+            if seen.over || Instant::now() >= deadline {
+                return Ok(TailFramesResult::Frames(seen.page));
             }
-            match woken {
-                None => seat = Some(Seat::take(&self.shared.waiting, key)),
-                Some(woken) => {
-                    let _ = tokio::time::timeout_at(deadline, woken).await;
-                }
-            }
+            let _ = tokio::time::timeout_at(deadline, woken).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A backend author writes a [`Harness`] that opens fresh, isolated instances, and a `main` that hands it over:
 //!
-//! ```ignore
+//! ```no_run
 //! use std::sync::Arc;
 //! use ff_conformance::{Fixture, Harness, TestName};
 //! use ff_core::time::ManualClock;
@@ -25,9 +25,10 @@
 
 pub mod cases;
 mod harness;
+pub mod random;
 mod run;
 pub mod stage;
-mod view;
+pub mod view;
 
 pub use harness::{Damage, Fixture, Harness, TestName};
 pub use run::main;

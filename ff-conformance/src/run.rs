@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::cases::{Case, all_cases};
 use crate::harness::{Harness, TestName};
+use crate::random::{self, Coverage, Disagreement, Step};
 use crate::stage::{START_MS, Stage};
 
 /// Runs the suite on the backend that `start` opens, and exits.
@@ -24,8 +25,63 @@ pub fn main<H: Harness>(name: &str, start: impl FnOnce() -> H) -> ! {
         let trial = Trial::test(case.name.clone(), move || run_case(&harness, &case));
         trials.push(trial.with_kind(format!("{name} cases")).with_ignored_flag(ignored));
     }
+    trials.extend(random_trials(name, &harness));
     let conclusion = libtest_mimic::run(&arguments, trials);
     conclusion.exit()
+}
+
+/// Sequences of the random tier on every push, in as many trials as [`BLOCKS`].
+const SEQUENCES: u64 = 120;
+const BLOCKS: u64 = 12;
+/// Steps of each sequence.
+const STEPS: usize = 200;
+
+/// The random tier: blocks of seeds, each a trial. `FF_SEED` plays one seed alone, `FF_SEQUENCES` sets how many are played.
+fn random_trials<H: Harness>(name: &str, harness: &Arc<H>) -> Vec<Trial> {
+    let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
+    let blocks: Vec<(u64, u64)> = match number("FF_SEED") {
+        Some(seed) => vec![(seed, seed + 1)],
+        None => {
+            let each = number("FF_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(BLOCKS);
+            (0..BLOCKS).map(|block| (block * each, (block + 1) * each)).collect()
+        }
+    };
+    let trial = |(from, to): (u64, u64)| {
+        let harness = Arc::clone(harness);
+        Trial::test(format!("random::sequences::seeds {from} to {}", to - 1), move || {
+            (from..to).try_for_each(|seed| run_sequence(&harness, seed))
+        })
+        .with_kind(format!("{name} random"))
+    };
+    blocks.into_iter().map(trial).collect()
+}
+
+async fn play_fresh<H: Harness>(harness: &H, steps: &[Step]) -> Option<Disagreement> {
+    let clock = ManualClock::at(TimestampMs::saturating(START_MS));
+    let fixture = harness.open(&TestName("random::sequences".to_owned()), clock).await;
+    random::play(&*fixture.backend, &fixture.clock, steps, &mut Coverage::new()).await.err()
+}
+
+fn run_sequence<H: Harness>(harness: &Arc<H>, seed: u64) -> Result<(), Failed> {
+    runtime()?.block_on(async {
+        let steps = random::draw(seed, STEPS);
+        if play_fresh(&**harness, &steps).await.is_none() {
+            return Ok(());
+        }
+        let (steps, found) = random::shrink(steps, |steps| async move { play_fresh(&**harness, &steps).await }).await;
+        let text = found.map_or_else(
+            || format!("seed {seed} failed once and not again: the backend is not deterministic"),
+            |found| random::report(seed, &steps, &found),
+        );
+        Err(Failed::from(text))
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failed::from(format!("no runtime: {e}")))
 }
 
 fn run_case<H: Harness>(harness: &Arc<H>, case: &Case) -> Result<(), Failed> {

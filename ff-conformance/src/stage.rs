@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::engine_backend::{
-    ClaimOps, EngineBackend, ExecutionOps, FlowOps, KeystoreOps, LeaseOps, MaintenanceOps, ReadsOps, SuspensionOps,
-};
+use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
 use ff_core::ids::{
     AttemptId, ExecutionId, FlowId, Kid, LaneId, LeaseId, Namespace, SuspensionId, WaitpointId, WorkerId,

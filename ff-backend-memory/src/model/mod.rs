@@ -8,6 +8,7 @@ mod partition;
 mod queue;
 mod quota;
 mod timer;
+mod whole;
 
 pub use backlog::{Cursor, Fifo, Item, ItemKey, Subject};
 pub use budget::{Budget, Memory, Remembered, ReportContent};
@@ -18,3 +19,4 @@ pub use partition::{KeyOwner, Keystore, LaneCounts, Partition, Remains, Wakes};
 pub use queue::{Queues, ReadyKey, SetQueues};
 pub use quota::{Quota, Slot, Slots, Waiter, Waiters, Window};
 pub use timer::{TimerKey, TimerOf};
+pub use whole::Model;

@@ -61,6 +61,18 @@ impl Model {
         outcome
     }
 
+    /// What is wrong with the state: one line for each broken invariant of the contract; none if nothing is.
+    #[must_use]
+    pub fn audit(&self) -> Vec<String> {
+        crate::audit::audit(self)
+    }
+
+    /// When something of a partition is next due: now if its backlog is not empty.
+    #[must_use]
+    pub fn next_due_at(&self, partition: u16, now: TimestampMs) -> Option<TimestampMs> {
+        self.partitions.get(&partition)?.next_due_at(now)
+    }
+
     /// The partitions that were ever touched, by number.
     pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
         self.partitions.values()

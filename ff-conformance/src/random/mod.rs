@@ -1,0 +1,234 @@
+//! The random tier: the same sequence of operations on the backend and on the reference model, under one manual clock;
+//! outcomes compared after every step, the model audited, a failing sequence shrunk to a minimal one.
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ff_backend_memory::Model;
+use ff_core::bounds::Deployment;
+use ff_core::contracts::{RebuildIndexesArgs, RotateWaitpointHmacSecretArgs};
+use ff_core::engine_backend::EngineBackend;
+use ff_core::error::EngineError;
+use ff_core::ids::Kid;
+use ff_core::operation::{OpName, Operation, Outcome, dispatch};
+use ff_core::time::{Clock, ManualClock, TimestampMs};
+use ff_core::token::WaitpointSecret;
+
+pub use world::{Action, PARTITION, Step, World};
+
+use crate::stage::START_MS;
+
+/// How often each outcome was seen, by operation and variant or refusal code.
+pub type Coverage = BTreeMap<(OpName, String), u64>;
+
+/// A step that told backend and model apart, or broke an invariant.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// Its place in the sequence.
+    pub step: usize,
+    /// What the clock showed.
+    pub clock: TimestampMs,
+    /// What was asked.
+    pub asked: String,
+    /// What the model answered.
+    pub expected: String,
+    /// What the backend answered.
+    pub actual: String,
+}
+
+/// Draws a sequence.
+#[must_use]
+pub fn draw(seed: u64, steps: usize) -> Vec<Step> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let weights = weights();
+    let total: u32 = weights.iter().map(|(_, w)| w).sum();
+    (0..steps)
+        .map(|serial| {
+            let mut at = rng.u32(0..total);
+            let mut action = Action::Clock;
+            for (candidate, weight) in &weights {
+                if at < *weight {
+                    action = *candidate;
+                    break;
+                }
+                at -= weight;
+            }
+            Step {
+                action,
+                serial: u32::try_from(serial).unwrap_or(u32::MAX),
+                dice: std::array::from_fn(|_| rng.u32(..)),
+            }
+        })
+        .collect()
+}
+
+/// How often each action is drawn: what makes state weighs more than what reads it.
+fn weights() -> Vec<(Action, u32)> {
+    let mut weights = vec![(Action::Clock, 18)];
+    weights.extend(OpName::ALL.iter().map(|name| {
+        let weight = match name {
+            OpName::ClaimNext => 22,
+            OpName::CreateExecution => 14,
+            OpName::SuspendExecution | OpName::DeliverSignal => 10,
+            OpName::CompleteExecution | OpName::FailExecution | OpName::ReplayExecution => 8,
+            OpName::StageDependencyEdge | OpName::Sweep | OpName::SubmitFlow | OpName::CreateFlow => 5,
+            OpName::IssueClaimGrant | OpName::ClaimExecution | OpName::ClaimResumedExecution => 5,
+            name if !name.writes() => 1,
+            _ => 3,
+        };
+        (Action::Call(*name), weight)
+    }));
+    weights
+}
+
+/// Runs a sequence on a fresh backend and a fresh model.
+///
+/// # Errors
+/// The first step that told them apart, or broke an invariant.
+pub async fn play(
+    backend: &dyn EngineBackend,
+    clock: &ManualClock,
+    steps: &[Step],
+    coverage: &mut Coverage,
+) -> Result<(), Disagreement> {
+    let mut model = Model::new(Deployment::default());
+    let mut world = World::default();
+    clock.set(TimestampMs::saturating(START_MS));
+    let first_key: Operation = RotateWaitpointHmacSecretArgs::builder()
+        .partition(PARTITION)
+        .new_kid(Kid::new("k0").unwrap_or_else(|e| panic!("{e}")))
+        .new_secret(WaitpointSecret::new([0; 32]))
+        .build()
+        .into();
+    compare(backend, clock, &mut model, 0, first_key, &mut world, coverage).await?;
+    for (at, step) in steps.iter().enumerate() {
+        match step.action {
+            Action::Clock => {
+                let now = clock.now();
+                let due = model.next_due_at(PARTITION, now);
+                clock.advance(World::clock_step(step, now, due));
+            }
+            Action::Call(name) => {
+                let operation = world.operation(name, step, clock.now());
+                compare(backend, clock, &mut model, at, operation, &mut world, coverage).await?;
+            }
+        }
+    }
+    let rebuild: Operation = RebuildIndexesArgs::builder().partition(PARTITION).limit(1000).build().into();
+    compare(backend, clock, &mut model, steps.len(), rebuild, &mut world, coverage).await
+}
+
+async fn compare(
+    backend: &dyn EngineBackend,
+    clock: &ManualClock,
+    model: &mut Model,
+    step: usize,
+    operation: Operation,
+    world: &mut World,
+    coverage: &mut Coverage,
+) -> Result<(), Disagreement> {
+    let now = clock.now();
+    let disagreement = |expected: String, actual: String| Disagreement {
+        step,
+        clock: now,
+        asked: format!("{operation:?}"),
+        expected,
+        actual,
+    };
+    let refused_before = (step % 16 == 0).then(|| model.clone());
+    let expected = model.apply(now, &operation);
+    let actual = dispatch(backend, operation.clone()).await;
+    let label = match &expected {
+        Ok(outcome) => outcome.variant(),
+        Err(error) => error.code().map_or_else(|| "error".to_owned(), |code| code.as_str().to_owned()),
+    };
+    *coverage.entry((operation.name(), label)).or_default() += 1;
+    if !agree(&expected, &actual) {
+        return Err(disagreement(format!("{expected:?}"), format!("{actual:?}")));
+    }
+    if let (Err(EngineError::Refused(_)), Some(before)) = (&expected, &refused_before)
+        && before != model
+    {
+        return Err(disagreement("a refusal changes nothing".to_owned(), "the model changed".to_owned()));
+    }
+    let findings = model.audit();
+    if !findings.is_empty() {
+        return Err(disagreement("the invariants hold".to_owned(), findings.join("; ")));
+    }
+    if let Ok(Outcome::RebuildIndexes(report)) = &actual
+        && report.total() > 0
+    {
+        return Err(disagreement("nothing to repair".to_owned(), format!("{report:?}")));
+    }
+    if let Ok(outcome) = &expected {
+        world.learn(&operation, outcome);
+    }
+    Ok(())
+}
+
+/// Whether two answers agree. Page boundaries and the count of what a rebuild examined are a backend's own.
+fn agree(expected: &Result<Outcome, EngineError>, actual: &Result<Outcome, EngineError>) -> bool {
+    match (expected, actual) {
+        (Ok(Outcome::RebuildIndexes(a)), Ok(Outcome::RebuildIndexes(b))) => {
+            a.repaired == b.repaired && a.corrupt == b.corrupt
+        }
+        _ => expected == actual,
+    }
+}
+
+/// Shrinks a failing sequence: ever smaller runs of steps are left out for as long as it goes on failing.
+///
+/// `fails` plays a sequence on a fresh backend.
+pub async fn shrink<F, Fut>(mut steps: Vec<Step>, mut fails: F) -> (Vec<Step>, Option<Disagreement>)
+where
+    F: FnMut(Vec<Step>) -> Fut,
+    Fut: Future<Output = Option<Disagreement>>,
+{
+    let mut last = fails(steps.clone()).await;
+    if let Some(found) = &last {
+        steps.truncate(found.step + 1);
+    }
+    let mut run = steps.len().div_ceil(2).max(1);
+    loop {
+        let mut at = 0;
+        let mut shorter = false;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + run).min(steps.len()));
+            match fails(fewer.clone()).await {
+                Some(found) => {
+                    fewer.truncate(found.step + 1);
+                    steps = fewer;
+                    last = Some(found);
+                    shorter = true;
+                }
+                None => at += run,
+            }
+        }
+        if run == 1 && !shorter {
+            return (steps, last);
+        }
+        run = run.div_ceil(2).max(1);
+    }
+}
+
+/// A failing sequence as a table: step, clock, operation; and what was expected and came instead.
+#[must_use]
+pub fn report(seed: u64, steps: &[Step], found: &Disagreement) -> String {
+    let mut text = format!("seed {seed}, shrunk to {} steps (replay with FF_SEED={seed}):\n", steps.len());
+    for (at, step) in steps.iter().enumerate() {
+        let action = match step.action {
+            Action::Clock => "clock moves".to_owned(),
+            Action::Call(name) => name.to_string(),
+        };
+        let _ = writeln!(text, "  {at:>3}  {action}");
+    }
+    let _ = write!(
+        text,
+        "at step {} (clock {}):\n  asked    {}\n  expected {}\n  actual   {}\n",
+        found.step, found.clock, found.asked, found.expected, found.actual
+    );
+    text
+}
