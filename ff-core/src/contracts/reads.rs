@@ -767,8 +767,12 @@ impl ExecutionSnapshot {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::contracts::StreamClosed;
     use crate::contracts::testing::{refused_code, refused_field};
+    use crate::records::generate;
     use crate::refusal::Code;
 
     fn id(partition: u16, n: u128) -> ExecutionId {
@@ -832,6 +836,41 @@ mod tests {
         assert_eq!(args.of, ResultSelector::Last);
         let text = serde_json::to_string(&GetResultArgs { of: ResultSelector::Run(2), ..args }).expect("plain data");
         assert!(text.ends_with(r#""of":{"run":2}}"#), "{text}");
+    }
+
+    proptest! {
+        /// The three models of one execution agree where they overlap, survive JSON, and show groups whole.
+        #[test]
+        fn summary_info_and_snapshot_agree(
+            record in generate::execution(),
+            attempt in proptest::option::of(generate::attempt()),
+        ) {
+            let snapshot = ExecutionSnapshot::of(&record, attempt.as_ref(), None);
+            let (summary, info) = (ExecutionSummary::of(&record), ExecutionInfo::of(&record));
+            let json = (serde_json::to_value(&summary), serde_json::to_value(&info), serde_json::to_value(&snapshot));
+            let (small, medium, large) = (json.0.expect("plain"), json.1.expect("plain"), json.2.expect("plain"));
+            for (less, more) in [(&small, &medium), (&medium, &large)] {
+                for (name, field) in less.as_object().expect("a struct") {
+                    prop_assert_eq!(more.get(name), Some(field), "{}", name);
+                }
+            }
+            prop_assert_eq!(info.run, record.replay_count);
+            prop_assert_eq!(snapshot.current_lease.is_some(), record.vector.is_running());
+            prop_assert_eq!(snapshot.end_cause.is_some(), record.vector.is_terminal());
+            prop_assert!(snapshot.blocks.windows(2).all(|pair| pair[0].reason < pair[1].reason));
+            prop_assert_eq!(serde_json::from_value::<ExecutionSummary>(small).expect("its own"), summary);
+            prop_assert_eq!(serde_json::from_value::<ExecutionInfo>(medium).expect("its own"), info);
+            prop_assert_eq!(serde_json::from_value::<ExecutionSnapshot>(large).expect("its own"), snapshot);
+        }
+
+        #[test]
+        fn a_stream_is_closed_exactly_when_its_attempt_is_final(attempt in generate::attempt()) {
+            let closed = StreamClosed::of(&attempt);
+            prop_assert_eq!(closed.is_some(), attempt.attempt_state.is_final());
+            let summary = AttemptSummary::of(&attempt);
+            prop_assert_eq!(closed.map(|c| c.at), summary.ended_at);
+            prop_assert_eq!(closed.map(|c| c.cause), summary.end_cause);
+        }
     }
 
     #[test]

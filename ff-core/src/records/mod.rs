@@ -15,6 +15,9 @@ mod suspension;
 #[cfg(test)]
 mod testing;
 
+#[cfg(test)]
+pub(crate) use execution::generate;
+
 pub use budget::*;
 pub use execution::*;
 pub use flow::*;
