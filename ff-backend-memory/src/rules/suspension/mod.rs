@@ -5,6 +5,9 @@ mod suspend;
 mod timeout;
 mod waitpoint;
 
+#[cfg(test)]
+mod tests;
+
 pub use resume::resume_execution;
 pub use suspend::suspend_execution;
 pub use timeout::expire_suspension;

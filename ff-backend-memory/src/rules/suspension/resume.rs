@@ -1,4 +1,4 @@
-//! resume_execution: an operator's word ends a suspension.
+//! `resume_execution`: an operator's word ends a suspension.
 
 use ff_core::contracts::{ResumeExecutionArgs, ResumeExecutionResult, SuspensionCloseReason};
 use ff_core::error::EngineError;

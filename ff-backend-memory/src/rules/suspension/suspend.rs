@@ -1,4 +1,4 @@
-//! suspend_execution: a running attempt pauses, unless what it waits for has come already.
+//! `suspend_execution`: a running attempt pauses, unless what it waits for has come already.
 
 use ff_core::canon::Digest;
 use ff_core::condition::{Evaluation, SignalView, evaluate, validate_policy, validate_sources};
