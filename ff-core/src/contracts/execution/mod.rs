@@ -4,6 +4,8 @@ mod change;
 mod create;
 mod end;
 mod pause;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

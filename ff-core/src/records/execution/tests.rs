@@ -386,3 +386,40 @@ fn a_first_answer_has_one_form_and_belongs_to_its_operation() {
     assert_eq!(call("complete_execution", "someone", completed), bad("last_by", "unknown_value"));
     assert_eq!(call("complete_execution", "operator:", completed), bad("last_by", "out_of_range"));
 }
+
+mod claims {
+    use super::*;
+    use crate::contracts::{AdmissionCandidate, ClaimGrant, ClaimedExecution, ReclaimGrant};
+
+    proptest! {
+        #[test]
+        fn a_claim_shows_what_the_records_hold(record in execution(), attempt in attempt(), payload in value()) {
+            let claim = ClaimedExecution::of(&record, payload.clone().into(), None, &attempt, Vec::new());
+            prop_assert_eq!(claim.is_some(), record.vector.is_running());
+            if let (Some(claim), Some(lease)) = (claim, &record.lease) {
+                prop_assert_eq!(claim.payload, payload);
+                prop_assert_eq!(claim.fence.lease_id, lease.lease_id);
+                prop_assert_eq!(claim.fence.lease_epoch, record.lease_epoch);
+                prop_assert_eq!(claim.fence.attempt_id, attempt.attempt_id);
+                prop_assert_eq!(claim.run, record.replay_count);
+            }
+        }
+
+        #[test]
+        fn a_candidate_is_the_claim_that_would_be_made(record in execution()) {
+            let waits = record.vector.is_ready() || record.vector.is_reclaimable();
+            let candidate = AdmissionCandidate::of(&record);
+            prop_assert_eq!(candidate.is_some(), waits);
+            if let Some(candidate) = candidate {
+                let continued = candidate.claim_kind == ClaimKind::Resumed;
+                prop_assert_eq!(candidate.attempt_index.get() + u32::from(continued), record.attempt_count);
+                prop_assert_eq!(candidate.lease_epoch.get(), record.lease_epoch.get() + 1);
+            }
+            // A grant has the kind that the state gives it, never both.
+            let (claim, reclaim) = (ClaimGrant::of(&record), ReclaimGrant::of(&record));
+            prop_assert!(claim.is_none() || record.vector.is_ready());
+            prop_assert!(reclaim.is_none() || record.vector.is_reclaimable());
+            prop_assert_eq!(claim.is_some() || reclaim.is_some(), waits && record.grant.is_some());
+        }
+    }
+}
