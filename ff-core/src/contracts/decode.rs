@@ -6,11 +6,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::contracts::{StreamEntryId, StreamFrame};
-use crate::ids::{AttemptIndex, BudgetId, EdgeId, ExecutionId, FlowId, QuotaPolicyId};
+use crate::ids::{AttemptIndex, BudgetId, EdgeId, ExecutionId, FlowId, Kid, QuotaPolicyId, SignalId, WaitpointId};
 use crate::records::flat::FlatMap;
 use crate::records::{
-    AdmissionIdentity, AdmissionSlotRecord, AttemptRecord, BudgetKeyRecord, BudgetKeyScope, BudgetRecord, EdgeRecord,
-    ExecutionRecord, FlowRecord, MemberRecord, QuotaPolicyRecord, RunRecord, StreamMetaRecord,
+    AdmissionIdentity, AdmissionSlotRecord, AttemptRecord, BudgetKeyRecord, BudgetKeyScope, BudgetRecord, DedupRecord,
+    EdgeRecord, ExecutionRecord, FlowRecord, KidRecord, MemberRecord, QuotaPolicyRecord, RunRecord, SignalRecord,
+    StreamMetaRecord, SuspensionRecord, WaitpointRecord,
 };
 use crate::word_enum;
 
@@ -91,6 +92,50 @@ pub fn decode_attempt(
 /// The first thing that is wrong with it.
 pub fn decode_run(execution_id: ExecutionId, run: u32, map: &FlatMap) -> Result<RunRecord, DecodeError> {
     RunRecord::decode(execution_id, run, map)
+}
+
+/// Decodes the flat form of an execution's current or last suspension.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_suspension(execution_id: ExecutionId, map: &FlatMap) -> Result<SuspensionRecord, DecodeError> {
+    SuspensionRecord::decode(execution_id, map)
+}
+
+/// Decodes a waitpoint's flat form.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_waitpoint(
+    execution_id: ExecutionId,
+    waitpoint_id: WaitpointId,
+    map: &FlatMap,
+) -> Result<WaitpointRecord, DecodeError> {
+    WaitpointRecord::decode(execution_id, waitpoint_id, map)
+}
+
+/// Decodes a signal's flat form, payload included.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_signal(execution_id: ExecutionId, seq: u64, map: &FlatMap) -> Result<SignalRecord, DecodeError> {
+    SignalRecord::decode(execution_id, seq, map)
+}
+
+/// Decodes the flat form of a signal's dedup entry.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_dedup(execution_id: ExecutionId, signal_id: SignalId, map: &FlatMap) -> Result<DedupRecord, DecodeError> {
+    DedupRecord::decode(execution_id, signal_id, map)
+}
+
+/// Decodes a kid's flat form, secret included.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode_kid(partition: u16, kid: &Kid, map: &FlatMap) -> Result<KidRecord, DecodeError> {
+    KidRecord::decode(partition, kid, map)
 }
 
 /// Decodes a flow's flat form.

@@ -1,5 +1,9 @@
 //! The keystore of a partition: `suspension.md`, section 8.
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::canon::Digest;

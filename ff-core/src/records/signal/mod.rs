@@ -1,5 +1,9 @@
 //! Signal and its dedup entry: `suspension.md`, section 8.
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,9 @@
 //! Suspension and waitpoint: `suspension.md`, section 8.
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
