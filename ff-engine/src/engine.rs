@@ -20,7 +20,7 @@ use crate::{keys, url};
 
 /// An open store. Clones share it.
 ///
-/// ```no_run
+/// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// use ff_engine::Engine;
 ///

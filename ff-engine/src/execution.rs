@@ -15,7 +15,7 @@ use crate::repeat::call;
 
 /// An execution on its way. Mistakes are reported by [`submit`](Self::submit).
 ///
-/// ```no_run
+/// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// use std::time::Duration;
 /// use ff_engine::{Engine, Retries};

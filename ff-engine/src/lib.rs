@@ -6,7 +6,7 @@
 //!   leases, retries, drains on shutdown.
 //! - [`Engine::signal`] resumes what waits for an answer from outside.
 //!
-//! ```no_run
+//! ```
 //! use ff_engine::{Context, Engine, TaskError, Worker};
 //!
 //! async fn shout(_ctx: Context, text: String) -> Result<String, TaskError> {

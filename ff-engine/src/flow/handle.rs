@@ -84,6 +84,12 @@ impl FlowHandle {
         self.members.get(name).map(|id| self.engine.handle(*id))
     }
 
+    /// The handle of one of its tasks that is known by its id, as [`list`](Self::list) shows it.
+    #[must_use]
+    pub fn handle(&self, execution_id: ExecutionId) -> Handle {
+        self.engine.handle(execution_id)
+    }
+
     /// The names of its tasks, ascending, as far as they are known here.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)

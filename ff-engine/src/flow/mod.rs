@@ -19,7 +19,7 @@ use crate::options::{Options, setters};
 
 /// A flow on its way: a directed acyclic graph of tasks that is submitted as a whole.
 ///
-/// ```no_run
+/// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// use ff_engine::Engine;
 ///
