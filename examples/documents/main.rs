@@ -27,7 +27,7 @@ use crate::tasks::{Index, RETRIES, Request, Shared};
 const FAN_IN: usize = 64;
 /// Files of one run at most: a flow has at most 10,000 tasks, three for each file and those that join them.
 const MAX_FILES: usize = 3_000;
-/// Short, so that the work of a killed worker is soon taken over.
+/// The lease of the worker that dies: short, so that its work is soon taken over.
 const LEASE: Duration = Duration::from_secs(1);
 
 /// Indexes the text files of a folder as one durable flow.
@@ -99,7 +99,7 @@ async fn run(options: &Options, files: Vec<PathBuf>) -> Result<bool> {
     let stop = CancellationToken::new();
     let workers: Vec<_> = (0..2)
         .map(|n| {
-            let worker = tasks::worker(&engine, &shared).name(format!("indexer-{n}")).concurrency(16).lease(LEASE);
+            let worker = tasks::worker(&engine, &shared).name(format!("indexer-{n}")).concurrency(16);
             Ok(tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned())))
         })
         .collect::<Result<_>>()?;
