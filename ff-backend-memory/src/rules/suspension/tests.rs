@@ -92,7 +92,7 @@ impl Stage {
     fn suspend(&mut self, args: &SuspendExecutionArgs) -> Vec<WaitpointToken> {
         match suspend_execution(&mut self.p, at(self.now), args).unwrap() {
             SuspendExecutionResult::Suspended { waitpoints, .. } => first_tokens(waitpoints),
-            other => panic!("{other:?}"),
+            other @ SuspendExecutionResult::AlreadySatisfied { .. } => panic!("{other:?}"),
         }
     }
 
@@ -140,7 +140,7 @@ impl Stage {
         assert_eq!(before, self.p, "a repeat writes nothing");
         match answer {
             DeliverSignalResult::Duplicate { signal_id, effect, .. } => (signal_id, effect),
-            other => panic!("{other:?}"),
+            other @ DeliverSignalResult::Accepted { .. } => panic!("{other:?}"),
         }
     }
 
@@ -227,7 +227,7 @@ fn expire(s: &mut Stage, n: u128) -> ExpireSuspensionResult {
 fn cause(result: ExpireSuspensionResult) -> NotDueCause {
     match result {
         ExpireSuspensionResult::NotDue { cause, .. } => cause,
-        other => panic!("{other:?}"),
+        other @ ExpireSuspensionResult::Expired { .. } => panic!("{other:?}"),
     }
 }
 
