@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use ff_core::operation::OpName;
 use ff_core::time::{ManualClock, TimestampMs};
 use futures::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,7 +32,7 @@ pub fn main<H: Harness>(name: &str, start: impl FnOnce() -> H) -> ! {
 }
 
 /// Sequences of the random tier on every push, in as many trials as [`BLOCKS`].
-const SEQUENCES: u64 = 120;
+const SEQUENCES: u64 = 3_000;
 const BLOCKS: u64 = 12;
 /// Steps of each sequence.
 const STEPS: usize = 200;
@@ -53,7 +54,39 @@ fn random_trials<H: Harness>(name: &str, harness: &Arc<H>) -> Vec<Trial> {
         })
         .with_kind(format!("{name} random"))
     };
-    blocks.into_iter().map(trial).collect()
+    let mut trials: Vec<Trial> = blocks.into_iter().map(trial).collect();
+    let harness = Arc::clone(harness);
+    let every = format!("random::coverage::every operation succeeds in some sequence of seeds 0 to {}", COVERED - 1);
+    let coverage = Trial::test(every, move || check_coverage(&harness)).with_kind(format!("{name} random"));
+    trials.push(coverage);
+    trials
+}
+
+/// Seeds within which every operation must have succeeded at least once: a generator that is refused tests nothing.
+const COVERED: u64 = 150;
+
+fn check_coverage<H: Harness>(harness: &Arc<H>) -> Result<(), Failed> {
+    let mut coverage = Coverage::new();
+    runtime()?.block_on(async {
+        for seed in 0..COVERED {
+            let clock = ManualClock::at(TimestampMs::saturating(START_MS));
+            let fixture = harness.open(&TestName("random::coverage".to_owned()), clock).await;
+            // A disagreement is another trial's to report.
+            let _ = random::play(&*fixture.backend, &fixture.clock, &random::draw(seed, STEPS), &mut coverage).await;
+        }
+    });
+    let refusals = |label: &str| ff_core::refusal::Code::from_word(label).is_some();
+    let missing: Vec<&str> = OpName::ALL
+        .iter()
+        .filter(|name| !coverage.keys().any(|(op, label)| op == *name && !refusals(label)))
+        .map(|name| name.as_str())
+        .collect();
+    if std::env::var_os("FF_COVERAGE").is_some() {
+        for ((name, label), n) in &coverage {
+            println!("{n:>8}  {name}  {label}");
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Failed::from(format!("never succeeded: {missing:?}"))) }
 }
 
 async fn play_fresh<H: Harness>(harness: &H, steps: &[Step]) -> Option<Disagreement> {
