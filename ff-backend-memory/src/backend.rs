@@ -24,6 +24,9 @@ use crate::rules;
 
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
+/// A stream that somebody waits for: partition, execution, attempt.
+type StreamKey = (u16, Uuid, u32);
+
 #[derive(Debug)]
 struct Shared {
     deployment: Arc<Deployment>,
@@ -38,7 +41,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Waiting {
     tails: AtomicUsize,
-    streams: Mutex<HashMap<(u16, Uuid, u32), (usize, Arc<Notify>)>>,
+    /// How many wait for a stream, and what wakes them.
+    streams: Mutex<HashMap<StreamKey, (usize, Arc<Notify>)>>,
     /// Whether anybody ever waited for work: from then on a wake-up is kept until somebody takes it.
     listened: AtomicBool,
     lanes: Mutex<HashMap<LaneId, Arc<Notify>>>,
@@ -157,12 +161,12 @@ impl MemoryBackend {
 /// A tail's place among those who wait for one stream.
 struct Seat<'a> {
     waiting: &'a Waiting,
-    key: (u16, Uuid, u32),
+    key: StreamKey,
     notify: Arc<Notify>,
 }
 
 impl<'a> Seat<'a> {
-    fn take(waiting: &'a Waiting, key: (u16, Uuid, u32)) -> Self {
+    fn take(waiting: &'a Waiting, key: StreamKey) -> Self {
         waiting.tails.fetch_add(1, Ordering::SeqCst);
         let mut streams = waiting.streams.lock();
         let (seats, notify) = streams.entry(key).or_default();

@@ -399,6 +399,6 @@ mod tests {
                 None => assert_eq!(*name, OpName::TailFrames),
             }
         }
-        assert_eq!(OpName::ALL.iter().filter(|n| !n.writes()).count(), 20);
+        assert_eq!(OpName::ALL.iter().filter(|n| !n.writes()).count(), 19);
     }
 }

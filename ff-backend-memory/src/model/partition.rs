@@ -563,7 +563,7 @@ impl Partition {
             Subject::Flow(flow) => Some(flow),
             Subject::Execution(uuid) => {
                 let x = self.executions.get(&uuid).and_then(Option::as_deref)?;
-                x.record.flow_id.map(|f| f.uuid())
+                x.record.flow_id.map(FlowId::uuid)
             }
         }
     }

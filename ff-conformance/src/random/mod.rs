@@ -137,7 +137,7 @@ async fn compare(
         expected,
         actual,
     };
-    let refused_before = (step % 16 == 0).then(|| model.clone());
+    let refused_before = step.is_multiple_of(16).then(|| model.clone());
     let expected = model.apply(now, &operation);
     let actual = dispatch(backend, operation.clone()).await;
     let label = match &expected {

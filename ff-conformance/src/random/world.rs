@@ -60,12 +60,15 @@ struct Known {
     attempts: u32,
 }
 
+/// Id, upstream, downstream, kind and data name.
+type KnownEdge = (EdgeId, ExecutionId, ExecutionId, DependencyKind, Option<DataName>);
+
 /// What is known so far.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     known: BTreeMap<ExecutionId, Known>,
     members: BTreeMap<FlowId, Vec<ExecutionId>>,
-    edges: BTreeMap<FlowId, Vec<(EdgeId, ExecutionId, ExecutionId, DependencyKind, Option<DataName>)>>,
+    edges: BTreeMap<FlowId, Vec<KnownEdge>>,
     signals: Vec<(SignalId, String)>,
 }
 
@@ -768,7 +771,7 @@ impl World {
         (id, AttemptIndex(d.below(attempts + u32::from(d.chance(10)))))
     }
 
-    fn edge(&self, d: &Dice<'_>) -> (FlowId, (EdgeId, ExecutionId, ExecutionId, DependencyKind, Option<DataName>)) {
+    fn edge(&self, d: &Dice<'_>) -> (FlowId, KnownEdge) {
         let flows: Vec<FlowId> = self.edges.keys().copied().collect();
         let flow_id = d.pick(&flows).copied().unwrap_or_else(|| Self::flow(d));
         let none = || {

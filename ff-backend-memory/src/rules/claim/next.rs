@@ -1,4 +1,4 @@
-//! claim_next: `execution.md` 5.4.
+//! `claim_next`: `execution.md` 5.4.
 
 use ff_core::contracts::{AdmissionCandidate, ClaimNextArgs, ClaimNextResult, NextClaim};
 use ff_core::error::EngineError;

@@ -1,4 +1,4 @@
-//! create_execution: `execution.md` 4.1; members at creation: `flow.md`, Joining at creation.
+//! `create_execution`: `execution.md` 4.1; members at creation: `flow.md`, Joining at creation.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! replay_execution: `execution.md` 4.8; of members `flow.md` 3.6 and 3.4 (7).
+//! `replay_execution`: `execution.md` 4.8; of members `flow.md` 3.6 and 3.4 (7).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! submit_flow: a whole flow in one call. What its graph is refused for is a function of the arguments alone and has
+//! `submit_flow`: a whole flow in one call. What its graph is refused for is a function of the arguments alone and has
 //! been checked with them.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! rebuild_indexes: what the records imply, restored beside normal traffic.
+//! `rebuild_indexes`: what the records imply, restored beside normal traffic.
 
 use std::ops::Bound;
 
@@ -179,7 +179,7 @@ fn examine_execution(p: &mut Partition, uuid: Uuid, report: &mut RebuildReport) 
 
 /// Whether examining an outgoing edge would change it, and the flow is not frozen.
 fn owes_edges(p: &Partition, flow: Uuid, upstream: Uuid) -> bool {
-    if p.flow(flow).is_none_or(|f| f.is_frozen()) {
+    if p.flow(flow).is_none_or(ff_core::records::FlowRecord::is_frozen) {
         return false;
     }
     let Some(graph) = p.graph(flow) else { return false };
