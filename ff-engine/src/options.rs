@@ -54,37 +54,31 @@ impl Options {
 macro_rules! setters {
     () => {
         /// The lane it waits in; the engine's default.
-        #[must_use]
         pub fn lane(self, lane: impl AsRef<str>) -> Self {
             self.edit(|o| o.lane(lane.as_ref()))
         }
 
         /// Greater is served first; 0.
-        #[must_use]
         pub fn priority(self, priority: i32) -> Self {
             self.edit(|o| o.priority = priority)
         }
 
         /// Not started before this time has passed.
-        #[must_use]
         pub fn delay(self, delay: std::time::Duration) -> Self {
             self.edit(|o| o.delay = Some(ff_core::time::When::After($crate::retries::millis(delay))))
         }
 
         /// Ends expired when this time has passed since its creation, whatever it is doing.
-        #[must_use]
         pub fn deadline(self, after: std::time::Duration) -> Self {
             self.edit(|o| o.deadline(after))
         }
 
         /// One attempt may run this long, pauses left out; then it fails with the category `timeout`.
-        #[must_use]
         pub fn attempt_timeout(self, timeout: std::time::Duration) -> Self {
             self.edit(|o| o.attempt_timeout(timeout))
         }
 
         /// A label, such as `team.name`: lower case, a point, and a rest.
-        #[must_use]
         pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
             let (key, value) = (key.into(), value.into());
             self.edit(|o| {
@@ -93,19 +87,16 @@ macro_rules! setters {
         }
 
         /// How often and when a failed attempt is tried again; not at all.
-        #[must_use]
         pub fn retries(self, retries: $crate::retries::Retries) -> Self {
             self.edit(|o| o.retries(retries))
         }
 
         /// What a worker must advertise to get it.
-        #[must_use]
         pub fn requires<S: Into<String>>(self, tokens: impl IntoIterator<Item = S>) -> Self {
             self.edit(|o| o.capabilities(tokens))
         }
 
         /// The whole policy, in place of all that was said before.
-        #[must_use]
         pub fn policy(self, policy: ff_core::policy::ExecutionPolicy) -> Self {
             self.edit(|o| o.policy = policy)
         }

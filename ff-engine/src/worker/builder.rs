@@ -34,7 +34,6 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     /// Begins a worker of this engine.
-    #[must_use]
     pub fn builder(engine: &Engine) -> WorkerBuilder {
         WorkerBuilder {
             engine: engine.clone(),
