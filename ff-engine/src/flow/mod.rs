@@ -156,7 +156,6 @@ impl Task {
     setters!();
 
     /// Its name in the flow, by which its [handle](FlowHandle::member) is found.
-    #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         let mut draft = self.draft.lock();
@@ -174,20 +173,17 @@ impl Task {
     }
 
     /// Starts only after `upstream` has succeeded; when that is impossible, it is skipped.
-    #[must_use]
     pub fn after(self, upstream: &Task) -> Self {
         self.edge(upstream, DependencyKind::SuccessOnly, None)
     }
 
     /// Starts only after `upstream` has ended, however it ends.
-    #[must_use]
     pub fn after_any(self, upstream: &Task) -> Self {
         self.edge(upstream, DependencyKind::AnyTerminal, None)
     }
 
     /// Starts only after `upstream` has succeeded, and can [read](crate::Context::input) its result under this name. A
     /// task takes at most 64 results.
-    #[must_use]
     pub fn data(self, name: impl AsRef<str>, upstream: &Task) -> Self {
         match DataName::new(name) {
             Ok(name) => self.edge(upstream, DependencyKind::SuccessOnly, Some(name)),
