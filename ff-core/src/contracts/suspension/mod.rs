@@ -4,6 +4,9 @@ mod resume;
 mod suspend;
 mod waitpoint;
 
+#[cfg(test)]
+mod tests;
+
 pub use resume::*;
 pub use suspend::*;
 pub use waitpoint::*;
