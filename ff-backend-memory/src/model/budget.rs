@@ -2,19 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ff_core::contracts::{DEDUP_WINDOW_MS, ReportMode, ReportUsageResult, ResetBudgetResult};
-use ff_core::ids::Dimension;
-use ff_core::records::BudgetRecord;
+use ff_core::contracts::{DEDUP_WINDOW_MS, ReportUsageResult, ResetBudgetResult};
+use ff_core::records::{BudgetRecord, UsageContent};
 use ff_core::time::TimestampMs;
-
-/// What a report said, for a repeat to be compared with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportContent {
-    /// Whether it had happened.
-    pub mode: ReportMode,
-    /// The amounts, entries of one dimension added up.
-    pub amounts: BTreeMap<Dimension, u64>,
-}
 
 /// A call that is remembered by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +78,7 @@ pub struct Budget {
     /// Its record, as stored: resets that have come due since the last write are not in it.
     pub record: BudgetRecord,
     /// Reports by dedup key.
-    pub reports: Memory<ReportContent, ReportUsageResult>,
+    pub reports: Memory<UsageContent, ReportUsageResult>,
     /// Resets by dedup key, with who asked.
     pub resets: Memory<String, ResetBudgetResult>,
 }

@@ -11,7 +11,7 @@ mod timer;
 mod whole;
 
 pub use backlog::{Cursor, Fifo, Item, ItemKey, Subject};
-pub use budget::{Budget, Memory, Remembered, ReportContent};
+pub use budget::{Budget, Memory, Remembered};
 pub use execution::{Execution, History, SignalKey, Stream};
 pub use graph::Graph;
 pub(crate) use partition::{Held, corrupt_execution};

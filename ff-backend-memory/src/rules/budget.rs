@@ -11,11 +11,11 @@ use ff_core::contracts::{
 };
 use ff_core::error::EngineError;
 use ff_core::ids::Dimension;
-use ff_core::records::{BudgetRecord, DimensionMark, ResetSchedule};
+use ff_core::records::{BudgetRecord, DimensionMark, ResetSchedule, UsageContent};
 use ff_core::refusal::Refusal;
 use ff_core::time::{MAX_SAFE_INTEGER, TimestampMs};
 
-use crate::model::{Budget, ReportContent};
+use crate::model::Budget;
 
 fn find(slot: &Option<Budget>) -> Result<&Budget, Refusal> {
     slot.as_ref().ok_or_else(Refusal::budget_not_found)
@@ -147,7 +147,7 @@ pub fn report_usage(
     args: &ReportUsageArgs,
 ) -> Result<ReportUsageResult, EngineError> {
     let budget = find_mut(slot)?;
-    let content = ReportContent { mode: args.mode, amounts: args.merged()? };
+    let content = UsageContent { mode: args.mode, amounts: args.merged()? };
     if let Some(known) = args.dedup_key.as_deref().and_then(|key| budget.reports.recall(key, now)) {
         if known.content != content {
             return Err(Refusal::dedup_key_conflict().into());

@@ -45,7 +45,8 @@ pub trait BudgetOps: Send + Sync + 'static {
     ///   dimension answers `HardBreach`; else as `record`. It looks at usage, not at exhaustion.
     /// - At most one breach is counted per call; a hard one is remembered with its instant and dimension.
     /// - The budget is exhausted, from now until the next reset, by the first dimension of the call that has
-    ///   usage >= hard afterwards, or that rejected the reservation although the amount alone would fit.
+    ///   usage >= hard afterwards, or that rejected the reservation although the amount alone would fit. Each dimension
+    ///   that the reservation does not fit in has rejected it, not only the one that is reported.
     /// - Undeclared dimensions are counted without limits.
     /// - With a key, mode, merged amounts and answer are remembered per (budget, key) for 24 h, through resets. Later
     ///   reports remove what has lapsed, a bounded number per call.

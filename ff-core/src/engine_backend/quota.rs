@@ -71,7 +71,8 @@ pub trait QuotaOps: Send + Sync + 'static {
     /// - Removes the identity's live slot if its stored epoch is at most the given one: a late release never frees the
     ///   slot of a later lease. The window entry stays.
     /// - Then the first waiters, at most the number of free slots and at most 16, leave the list and are returned. `wake`
-    ///   is a hint: who is lost with a reply returns at its `until`.
+    ///   is a hint: who is lost with a reply returns at its `until`. Without a cap there is no free slot and nobody is
+    ///   woken: such waiters wait for the window.
     ///
     /// # Refuses
     /// `quota_policy_not_found`.

@@ -55,6 +55,7 @@ pub trait ReadsOps: Send + Sync + 'static {
     ///   bounded number of records.
     /// - A cursor names a position, not the filters. Over a walk an execution that exists and matches throughout comes
     ///   exactly once, one that changes at most once.
+    /// - A record that cannot be decoded is never left out silently: the page that would examine it is `Corruption`.
     ///
     /// # Refuses
     /// Nothing but malformed arguments: `invalid_tag_key`; `invalid_input` (`cursor`) for a text that is no cursor or
