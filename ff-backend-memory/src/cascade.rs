@@ -39,14 +39,11 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(now: TimestampMs) -> Self {
-        Self {
-            now,
-            steps_left: STEPS_PER_CALL,
-            endings_left: ENDINGS_PER_CALL,
-            work: Fifo::default(),
-            cascade: Cascade::default(),
-            cancelled: 0,
-        }
+        #[cfg(not(test))]
+        let (steps_left, endings_left) = (STEPS_PER_CALL, ENDINGS_PER_CALL);
+        #[cfg(test)]
+        let (steps_left, endings_left) = testing::budgets();
+        Self { now, steps_left, endings_left, work: Fifo::default(), cascade: Cascade::default(), cancelled: 0 }
     }
 
     /// Whether a step is left.
@@ -502,5 +499,30 @@ fn purge_remains(p: &mut Partition, uuid: Uuid) {
         if remains.is_empty() {
             p.remains.remove(&uuid);
         }
+    }
+}
+
+/// Smaller budgets, so that small graphs meet them.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::Cell;
+
+    use super::{ENDINGS_PER_CALL, STEPS_PER_CALL};
+
+    thread_local! {
+        static BUDGETS: Cell<(u32, u32)> = const { Cell::new((STEPS_PER_CALL, ENDINGS_PER_CALL)) };
+    }
+
+    /// The budgets of a call on this thread.
+    pub(super) fn budgets() -> (u32, u32) {
+        BUDGETS.get()
+    }
+
+    /// Runs something whose calls have these budgets.
+    pub(crate) fn with_budgets<R>(steps: u32, endings: u32, run: impl FnOnce() -> R) -> R {
+        let before = BUDGETS.replace((steps, endings));
+        let result = run();
+        BUDGETS.set(before);
+        result
     }
 }

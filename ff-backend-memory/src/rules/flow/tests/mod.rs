@@ -6,6 +6,7 @@ mod cancel;
 mod graph;
 mod life;
 mod replay;
+mod storm;
 
 use std::sync::Arc;
 
