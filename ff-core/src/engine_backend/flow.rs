@@ -221,7 +221,8 @@ pub trait FlowOps: Send + Sync + 'static {
     /// - `status` is the first that matches: `terminal`; `owned` (active); `not_runnable` (suspended); `impossible` (an
     ///   impossible incoming edge); `blocked_by_dependencies` (DEPS); `eligible`, also when a delay or a block holds it.
     /// - `claimable`: READY, and its flow's cancellation is not over it.
-    /// - `pending_resolution`: pending incoming edges whose upstream has ended, which is what the backlog owes it.
+    /// - `pending_resolution`: pending incoming edges whose upstream has ended, which is what the backlog owes it. Edges
+    ///   count as stored: in a flow whose cancellation covers members, nothing is owed and they stay as they are.
     /// - Outside a flow `held` is false and the counts are 0. It writes nothing.
     ///
     /// # Refuses
@@ -284,7 +285,9 @@ pub trait FlowOps: Send + Sync + 'static {
     ///
     /// # Repeats
     /// An equal or narrower policy changes no field; the walk goes on from where it stands within this call's budgets,
-    /// and the answer has the stored policy and what remains.
+    /// and the answer has the stored policy and what remains. The walk is the one that ends members: under `flow_only`
+    /// there is none, and held members that wait for their release stay the backlog's. Where a walk waits that has
+    /// nobody left to look at, a repeat or a wider policy is its end: the answer is `Cancelled`.
     ///
     /// # Cost
     /// One round trip; at most 128 members examined, 64 ended.

@@ -284,7 +284,7 @@ fn every_call_leaves_a_sound_state_and_a_refusal_none_but_the_old() {
                 match make(&mut b, &step) {
                     Ok(()) => b.check(),
                     Err(EngineError::Refused(_)) => {
-                        assert!(b.p == before, "seed {seed}: {step:?} was refused and wrote")
+                        assert!(b.p == before, "seed {seed}: {step:?} was refused and wrote");
                     }
                     Err(other) => panic!("seed {seed}: {step:?}: {other}"),
                 }
