@@ -63,7 +63,7 @@ fn random_trials<H: Harness>(name: &str, harness: &Arc<H>) -> Vec<Trial> {
 }
 
 /// Seeds within which every operation must have succeeded at least once: a generator that is refused tests nothing.
-const COVERED: u64 = 150;
+const COVERED: u64 = 500;
 
 fn check_coverage<H: Harness>(harness: &Arc<H>) -> Result<(), Failed> {
     let mut coverage = Coverage::new();

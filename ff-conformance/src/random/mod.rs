@@ -69,12 +69,13 @@ fn weights() -> Vec<(Action, u32)> {
     let mut weights = vec![(Action::Clock, 18)];
     weights.extend(OpName::ALL.iter().map(|name| {
         let weight = match name {
-            OpName::ClaimNext => 22,
+            OpName::ClaimNext => 18,
             OpName::CreateExecution => 14,
             OpName::SuspendExecution | OpName::DeliverSignal => 10,
             OpName::CompleteExecution | OpName::FailExecution | OpName::ReplayExecution => 8,
             OpName::StageDependencyEdge | OpName::Sweep | OpName::SubmitFlow | OpName::CreateFlow => 5,
-            OpName::IssueClaimGrant | OpName::ClaimExecution | OpName::ClaimResumedExecution => 5,
+            OpName::IssueClaimGrant => 14,
+            OpName::ClaimExecution | OpName::ClaimResumedExecution => 6,
             name if !name.writes() => 1,
             _ => 3,
         };

@@ -63,6 +63,9 @@ struct Known {
 /// Id, upstream, downstream, kind and data name.
 type KnownEdge = (EdgeId, ExecutionId, ExecutionId, DependencyKind, Option<DataName>);
 
+/// Who holds a grant for what.
+type Granted = (ExecutionId, WorkerId, WorkerInstanceId, ClaimKind);
+
 /// What is known so far.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -70,6 +73,7 @@ pub struct World {
     members: BTreeMap<FlowId, Vec<ExecutionId>>,
     edges: BTreeMap<FlowId, Vec<KnownEdge>>,
     signals: Vec<(SignalId, String)>,
+    granted: Vec<Granted>,
 }
 
 struct Dice<'a> {
@@ -206,6 +210,28 @@ impl World {
     fn worker(d: &Dice<'_>) -> (WorkerId, WorkerInstanceId) {
         let instance = if d.chance(80) { "w1" } else { "w2" };
         (valid!(WorkerId, "w"), valid!(WorkerInstanceId, instance))
+    }
+
+    /// Often an execution that has suspended, which a grant may then resume.
+    fn paused_or_any(&self, d: &Dice<'_>) -> ExecutionId {
+        let paused: Vec<ExecutionId> =
+            self.known.iter().filter(|(_, k)| !k.suspensions.is_empty()).map(|(id, _)| *id).collect();
+        match d.pick(&paused) {
+            Some(id) if d.chance(60) => *id,
+            _ => self.existing(d),
+        }
+    }
+
+    /// The execution and holder of a claim by id: mostly those of the last grant for such a claim.
+    fn claimant(&self, d: &Dice<'_>, kind: ClaimKind) -> (ExecutionId, WorkerId, WorkerInstanceId) {
+        let last = self.granted.iter().rev().find(|(_, _, _, of)| *of == kind);
+        match last {
+            Some((id, worker_id, instance, _)) if d.chance(80) => (*id, worker_id.clone(), instance.clone()),
+            _ => {
+                let (worker_id, instance) = Self::worker(d);
+                (self.existing(d), worker_id, instance)
+            }
+        }
     }
 
     fn capabilities(d: &Dice<'_>) -> Capabilities {
@@ -425,7 +451,7 @@ impl World {
             OpName::IssueClaimGrant => {
                 let (worker_id, worker_instance_id) = Self::worker(d);
                 IssueClaimGrantArgs {
-                    execution_id: self.existing(d),
+                    execution_id: self.paused_or_any(d),
                     worker_id,
                     worker_instance_id,
                     capabilities: Self::capabilities(d),
@@ -445,22 +471,19 @@ impl World {
                 .into()
             }
             OpName::ClaimExecution => {
-                let (worker_id, worker_instance_id) = Self::worker(d);
+                let (execution_id, worker_id, worker_instance_id) = self.claimant(d, ClaimKind::New);
                 let lease_ttl_ms = Self::lease_ttl(d);
-                let execution_id = self.existing(d);
                 ClaimExecutionArgs { execution_id, worker_id, worker_instance_id, lease_id, attempt_id, lease_ttl_ms }
                     .into()
             }
             OpName::ClaimResumedExecution => {
-                let (worker_id, worker_instance_id) = Self::worker(d);
+                let (execution_id, worker_id, worker_instance_id) = self.claimant(d, ClaimKind::Resumed);
                 let lease_ttl_ms = Self::lease_ttl(d);
-                let execution_id = self.existing(d);
                 ClaimResumedExecutionArgs { execution_id, worker_id, worker_instance_id, lease_id, lease_ttl_ms }.into()
             }
             OpName::ReclaimExecution => {
-                let (worker_id, worker_instance_id) = Self::worker(d);
+                let (execution_id, worker_id, worker_instance_id) = self.claimant(d, ClaimKind::Reclaimed);
                 let lease_ttl_ms = Self::lease_ttl(d);
-                let execution_id = self.existing(d);
                 ReclaimExecutionArgs { execution_id, worker_id, worker_instance_id, lease_id, attempt_id, lease_ttl_ms }
                     .into()
             }
@@ -902,6 +925,14 @@ impl World {
                     args.data_passing_ref.clone(),
                 );
                 self.edges.entry(args.flow_id).or_default().push(edge);
+            }
+            (_, Outcome::IssueClaimGrant(IssueClaimGrantResult::Granted(g))) => {
+                let grant = (g.execution_id, g.worker_id.clone(), g.worker_instance_id.clone(), g.claim_kind);
+                self.granted.push(grant);
+            }
+            (_, Outcome::IssueReclaimGrant(IssueReclaimGrantResult::Granted(g))) => {
+                let holder = (g.worker_id.clone(), g.worker_instance_id.clone());
+                self.granted.push((g.execution_id, holder.0, holder.1, ClaimKind::Reclaimed));
             }
             (_, Outcome::ClaimExecution(ClaimExecutionResult::Claimed(c)))
             | (_, Outcome::ReclaimExecution(ReclaimExecutionResult::Reclaimed(c))) => self.learn_claim(c),
