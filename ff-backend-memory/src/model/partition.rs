@@ -137,7 +137,7 @@ impl PartialEq for Wakes {
 pub type LaneCounts = [u64; 11];
 
 /// The state of one partition. Records are the truth; queues, timers, counts and indexes are derived from them and
-/// kept level by [`Partition::put`].
+/// kept level by `Partition::put`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partition {
     number: u16,

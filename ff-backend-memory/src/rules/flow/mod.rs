@@ -1,5 +1,5 @@
 //! Domain flow: `flow.md`, section 4. Words, records and the rules between them stand in sections 1 to 3; what an end,
-//! a cancellation or a seal means for others is in [`crate::cascade`].
+//! a cancellation or a seal means for others is in `cascade.rs`.
 
 mod edges;
 pub(crate) mod join;
