@@ -50,6 +50,38 @@ fn an_edge_that_ends_nobody_is_handled_when_no_ending_is_left() {
 }
 
 #[test]
+fn a_held_child_behind_a_failure_needs_no_ending() {
+    let mut b = Bench::new();
+    b.fan(1, 100..164);
+    b.join(164, true, &[1]);
+    b.join(165, false, &[1]);
+    b.fail(1);
+    assert_eq!(b.count(100..164, PublicState::Skipped), 64);
+    assert_eq!((b.state(164), b.counts(164)), (PublicState::WaitingChildren, (0, 0, 1)));
+    assert_eq!((b.state(165), b.counts(165)), (PublicState::WaitingChildren, (1, 0, 0)));
+    b.check();
+}
+
+#[test]
+fn a_claimed_child_behind_a_failure_needs_no_ending() {
+    use ff_core::contracts::DelayExecutionArgs;
+    let mut b = Bench::new();
+    b.member(164);
+    b.run(164);
+    b.fan(1, 100..164);
+    b.stage(1, 164);
+    b.join(165, false, &[1]);
+    let args = DelayExecutionArgs { execution_id: execution(164), actor: Bench::operator(), until: When::After(50) };
+    rules::execution::delay_execution(&mut b.p, at(b.now), &args).unwrap();
+    assert_eq!(b.state(164), PublicState::WaitingChildren);
+    b.fail(1);
+    assert_eq!(b.count(100..164, PublicState::Skipped), 64);
+    assert_eq!(b.states(164..166), [PublicState::Delayed, PublicState::WaitingChildren]);
+    assert_eq!(b.counts(164), (0, 0, 1));
+    b.check();
+}
+
+#[test]
 fn of_128_children_none_is_owed_and_of_129_one() {
     for (children, owed) in [(128, 0), (129, 1)] {
         let mut b = Bench::new();

@@ -160,6 +160,41 @@ fn a_walk_that_others_finished_is_over_for_a_repeat() {
 }
 
 #[test]
+fn a_wider_policy_ends_a_narrower_walk_that_has_nobody_left() {
+    let mut b = Bench::new();
+    for n in 100..165 {
+        b.member(n);
+    }
+    assert_eq!(b.cancel(PENDING), more(PENDING, 64, 1, 1));
+    b.complete(164);
+    assert_eq!(b.cancel(ALL), done(ALL, 0, 0));
+    assert_eq!((b.backlog(), b.flow().deferred), (vec![], 0));
+    b.check();
+}
+
+#[test]
+fn flow_only_on_a_sealed_flow_walks_nowhere() {
+    let mut b = Bench::new();
+    for n in 100..230 {
+        b.member(n);
+    }
+    b.seal();
+    b.sweep(100);
+    assert_eq!(b.cancel(FLOW_ONLY), done(FLOW_ONLY, 0, 130));
+    assert_eq!(b.backlog(), []);
+    // Nor does its repeat carry on what a seal has left.
+    let mut b = Bench::new();
+    for n in 100..230 {
+        b.held(n);
+    }
+    b.seal();
+    assert_eq!(b.cancel(FLOW_ONLY), done(FLOW_ONLY, 0, 130));
+    assert_eq!(b.cancel(FLOW_ONLY), done(FLOW_ONLY, 0, 130));
+    assert_eq!(b.states(228..230), [PublicState::WaitingChildren; 2]);
+    b.check();
+}
+
+#[test]
 fn an_unsealed_flow_without_open_members_is_cancelled_and_a_finished_sealed_one_refused() {
     let mut b = Bench::new();
     b.member(1);

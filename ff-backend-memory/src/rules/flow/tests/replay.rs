@@ -79,6 +79,7 @@ fn reopening_replays_skipped_descendants_except_behind_another_impossible_edge()
     let reopened = [PublicState::WaitingChildren, PublicState::WaitingChildren, PublicState::Skipped];
     assert_eq!(b.states(2..5), reopened);
     assert_eq!((b.counts(4), b.edge_state(2, 4)), ((1, 0, 1), EdgeState::Pending));
+    assert_eq!(b.p.find(&execution(4)).unwrap().record.replay_count, 0);
     b.check();
     for n in [2, 3] {
         let record = &b.p.find(&execution(n)).unwrap().record;
@@ -96,6 +97,36 @@ fn reopening_replays_skipped_descendants_except_behind_another_impossible_edge()
     b.complete(1);
     b.complete(2);
     assert_eq!(b.states(2..5), [PublicState::Completed, PublicState::Waiting, PublicState::Skipped]);
+    b.check();
+}
+
+#[test]
+fn only_an_edge_that_leaves_impossible_reopens() {
+    let mut b = Bench::new();
+    b.fan(1, 2..3);
+    b.fail(1);
+    b.replay(1, false);
+    b.complete(1);
+    assert_eq!((b.state(2), b.edge_state(1, 2)), (PublicState::Skipped, EdgeState::Satisfied));
+    b.replay(1, true);
+    assert_eq!((b.state(2), b.edge_state(1, 2)), (PublicState::Skipped, EdgeState::Pending));
+    b.check();
+}
+
+#[test]
+fn nobody_is_reopened_in_a_flow_that_was_cancelled_meanwhile() {
+    let mut b = Bench::new();
+    b.fan(1, 1000..1130);
+    b.fail(1);
+    b.sweep(1000);
+    b.sweep(1000);
+    assert_eq!(b.count(1000..1130, PublicState::Skipped), 130);
+    b.replay(1, true);
+    assert_eq!(b.count(1000..1130, PublicState::WaitingChildren), 128);
+    b.cancel(CancellationPolicy::FlowOnly);
+    b.sweep(1000);
+    assert_eq!(b.states(1128..1130), [PublicState::Skipped; 2]);
+    assert_eq!(b.edge_state(1, 1129), EdgeState::Pending);
     b.check();
 }
 
