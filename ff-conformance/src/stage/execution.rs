@@ -48,7 +48,7 @@ pub fn numbered(number: u128) -> ExecutionId {
 #[must_use]
 pub fn key_at_home(namespace: &Namespace) -> String {
     let partitions = Deployment::default().partitions;
-    let mut keys = (0_u32..).map(|i| format!("key-{i}"));
+    let mut keys = (0..10_000).map(|i| format!("key-{i}"));
     let at_home = |key: &String| ExecutionId::partition_of_key(partitions, namespace, key) == PARTITION;
     keys.find(at_home).unwrap_or_else(|| panic!("no key hashes to {PARTITION}"))
 }
