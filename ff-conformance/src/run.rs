@@ -2,6 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use ff_core::operation::OpName;
 use ff_core::time::{ManualClock, TimestampMs};
@@ -23,7 +25,7 @@ pub fn main<H: Harness>(name: &str, start: impl FnOnce() -> H) -> ! {
     for case in all_cases() {
         let ignored = case.needs_damage && !harness.can_damage();
         let harness = Arc::clone(&harness);
-        let trial = Trial::test(case.name.clone(), move || run_case(&harness, &case));
+        let trial = Trial::test(case.name.clone(), move || within_limit(move || run_case(&harness, &case)));
         trials.push(trial.with_kind(format!("{name} cases")).with_ignored_flag(ignored));
     }
     trials.extend(random_trials(name, &harness));
@@ -115,6 +117,20 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
         .enable_all()
         .build()
         .map_err(|e| Failed::from(format!("no runtime: {e}")))
+}
+
+/// How long one case may take. A backend, or a case, that never ends must be told from one that is slow.
+const CASE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a trial on a thread of its own, and gives up on it when its time is over.
+fn within_limit(trial: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Result<(), Failed> {
+    let (tell, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(trial()));
+    match hear.recv_timeout(CASE_LIMIT) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(Failed::from(format!("did not end within {} s", CASE_LIMIT.as_secs()))),
+        Err(RecvTimeoutError::Disconnected) => Err(Failed::from("the trial's thread panicked")),
+    }
 }
 
 fn run_case<H: Harness>(harness: &Arc<H>, case: &Case) -> Result<(), Failed> {
