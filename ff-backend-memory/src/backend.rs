@@ -133,6 +133,11 @@ impl MemoryBackend {
         )
     }
 
+    /// One partition, locked; nothing for a number that the deployment does not have.
+    pub(crate) fn partition_mut<R>(&self, number: u16, with: impl FnOnce(&mut Partition) -> R) -> Option<R> {
+        self.shared.partitions.get(usize::from(number)).map(|p| with(&mut p.lock()))
+    }
+
     async fn tail(&self, args: &TailFramesArgs) -> Result<TailFramesResult, EngineError> {
         args.check(&self.shared.deployment)?;
         let deadline = Instant::now() + Duration::from_millis(args.block_ms);

@@ -19,6 +19,7 @@ mod apply;
 mod audit;
 mod backend;
 mod cascade;
+mod damage;
 pub mod model;
 mod routines;
 pub mod rules;

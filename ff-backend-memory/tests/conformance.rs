@@ -3,14 +3,32 @@
 use std::sync::Arc;
 
 use ff_backend_memory::MemoryBackend;
-use ff_conformance::{Fixture, Harness, TestName};
+use ff_conformance::{Damage, DamageKind, Fixture, Harness, TestName};
 use ff_core::time::ManualClock;
 
 struct Memory;
 
 impl Harness for Memory {
     async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
-        Fixture::new(Arc::new(MemoryBackend::with_manual_clock(clock.clone())), clock)
+        let backend = MemoryBackend::with_manual_clock(clock.clone());
+        Fixture::new(Arc::new(backend.clone()), clock).with_guard(backend)
+    }
+
+    async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {
+        let Some(backend) = fixture.guard::<MemoryBackend>() else { return false };
+        match damage {
+            Damage::Unreadable(id) => backend.make_unreadable(&id),
+            Damage::Readable(id) => backend.make_readable(&id),
+            Damage::IndexesLost(partition) => backend.lose_indexes(partition),
+            Damage::BacklogLost(partition) => backend.lose_backlog(partition),
+            Damage::ForeignQueueEntry(id) => backend.add_foreign_queue_entry(&id),
+            Damage::WrongDueTime(id) => backend.misplace_timer(&id),
+            _ => false,
+        }
+    }
+
+    fn can_damage(&self, _: DamageKind) -> bool {
+        true
     }
 }
 

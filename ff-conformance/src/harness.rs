@@ -18,21 +18,46 @@ impl fmt::Display for TestName {
     }
 }
 
-/// Damage that a store can suffer and that no operation brings about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Damage {
+macro_rules! damages {
+    ($($(#[$doc:meta])* $Kind:ident($Of:ty),)+) => {
+        /// Damage that a store can suffer and that no operation brings about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Damage { $($(#[$doc])* $Kind($Of),)+ }
+
+        /// The kinds of [`Damage`]: what a harness can say that it does, and a case that it needs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum DamageKind { $($(#[$doc])* $Kind,)+ }
+
+        impl DamageKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$Kind),+];
+        }
+
+        impl Damage {
+            /// Its kind.
+            #[must_use]
+            pub const fn kind(&self) -> DamageKind {
+                match self { $(Self::$Kind(_) => DamageKind::$Kind),+ }
+            }
+        }
+    };
+}
+
+damages! {
     /// The execution's record can no longer be decoded.
     Unreadable(ExecutionId),
     /// It can be decoded again, as it was.
     Readable(ExecutionId),
-    /// Every queue and timer of the partition is gone.
+    /// Every ready-queue entry and every timer of the partition is gone.
     IndexesLost(u16),
     /// The partition's backlog is gone.
     BacklogLost(u16),
-    /// A ready-queue entry stands where the records imply none: one of this execution, which is not ready.
+    /// A ready-queue entry stands where the records imply none: one of this execution, which does not belong in a queue,
+    /// in the queue of its lane and required set, at its priority and age.
     ForeignQueueEntry(ExecutionId),
-    /// A timer of this execution stands at a wrong due time.
+    /// The first of this execution's timers, by kind, stands at instant 0 instead of where it belongs.
     WrongDueTime(ExecutionId),
 }
 
@@ -74,14 +99,17 @@ pub trait Harness: Send + Sync + 'static {
 
     /// Damages the store behind the fixture's back, if the harness can; answers whether it did.
     ///
-    /// The cases that need a damage which the harness cannot do are reported as ignored.
+    /// Nothing that a reader caches may outlive the damage. A damage that finds nothing to harm (an execution that does
+    /// not exist, an entry that belongs) answers `false`, which fails the case.
     fn damage(&self, fixture: &Fixture, damage: Damage) -> impl Future<Output = bool> + Send {
         let _ = (fixture, damage);
         async { false }
     }
 
-    /// Which damages [`Harness::damage`] can do: none unless said.
-    fn can_damage(&self) -> bool {
+    /// Whether [`Harness::damage`] can do this kind: none unless said. A case that needs a kind which the harness
+    /// cannot do is reported as ignored.
+    fn can_damage(&self, kind: DamageKind) -> bool {
+        let _ = kind;
         false
     }
 }

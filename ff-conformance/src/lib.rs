@@ -30,5 +30,5 @@ mod run;
 pub mod stage;
 pub mod view;
 
-pub use harness::{Damage, Fixture, Harness, TestName};
+pub use harness::{Damage, DamageKind, Fixture, Harness, TestName};
 pub use run::main;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use ff_core::contracts::{SignalSource, StreamFrame, TimerKind, WaitpointCloseReason, WaitpointState};
-use ff_core::ids::{LeaseId, SignalId, WaitpointId};
+use ff_core::ids::{LaneId, LeaseId, SignalId, WaitpointId};
+use ff_core::policy::Capabilities;
 use ff_core::records::{
     AttemptRecord, DedupRecord, ExecutionRecord, RunRecord, SignalRecord, StreamMetaRecord, SuspensionRecord,
     WaitpointRecord,
@@ -14,6 +15,7 @@ use ff_core::time::TimestampMs;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use super::queue::{Queues, ReadyKey};
 use super::timer::{TimerKey, TimerOf};
 
 /// An attempt's stream: what is known of it, and the frames that are kept.
@@ -126,6 +128,17 @@ impl Execution {
             && r.grant.is_none()
             && r.blocks.is_empty()
             && r.not_before.is_none()
+    }
+
+    /// Whether a ready-queue entry is the one that its records imply.
+    #[must_use]
+    pub fn stands_at(&self, lane: &LaneId, set: &Capabilities, controlled: bool, key: &ReadyKey) -> bool {
+        let r = &self.record;
+        self.belongs_in_queue()
+            && r.lane_id == *lane
+            && r.policy.required_capabilities == *set
+            && r.policy.is_admission_controlled() == controlled
+            && Queues::key(r, r.priority) == *key
     }
 
     /// Every index entry that its records imply.

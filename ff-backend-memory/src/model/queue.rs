@@ -127,6 +127,14 @@ impl Queues {
         }
     }
 
+    /// Removes every entry, as damage does; what is registered stays.
+    pub(crate) fn clear_entries(&mut self) {
+        for queues in self.lanes.values_mut().flat_map(BTreeMap::values_mut) {
+            queues.ordinary.clear();
+            queues.controlled.clear();
+        }
+    }
+
     /// Whether the entry is there.
     #[must_use]
     pub fn contains(&self, lane: &LaneId, set: &Capabilities, controlled: bool, key: &ReadyKey) -> bool {

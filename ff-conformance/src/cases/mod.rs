@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use crate::harness::DamageKind;
 use crate::stage::Stage;
 
 mod claim;
@@ -17,27 +18,44 @@ pub struct Case {
     pub name: String,
     /// Plays it; a panic convicts the backend.
     pub run: fn(&Stage) -> Play<'_>,
-    /// Whether it needs a damage that only a harness can do.
-    pub needs_damage: bool,
+    /// The kinds of damage that it brings about, which only a harness can do.
+    pub needs: &'static [DamageKind],
 }
 
 /// Builds the list of a module's cases: `"operation: sentence" => function`, one per line; after `damage:` those that need
-/// a harness that can damage its store.
+/// a harness that can damage its store, each followed by the kinds it needs: `[Unreadable, Readable]`, or by none, which
+/// means all.
 macro_rules! cases {
-    ($domain:literal; $($sentence:literal => $function:ident),* $(,)? $(; damage: $($harmed:literal => $hurt:ident),* $(,)?)?) => {
+    ($domain:literal; $($sentence:literal => $function:ident),* $(,)?
+        $(; damage: $($harmed:literal => $hurt:ident $([$($kind:ident),+])?),* $(,)?)?) => {
         pub(super) fn cases() -> Vec<$crate::cases::Case> {
             vec![
-                $($crate::cases::case($domain, $sentence, |s| Box::pin($function(s)), false),)*
-                $($($crate::cases::case($domain, $harmed, |s| Box::pin($hurt(s)), true),)*)?
+                $($crate::cases::case($domain, $sentence, |s| Box::pin($function(s)), &[]),)*
+                $($($crate::cases::case(
+                    $domain,
+                    $harmed,
+                    |s| Box::pin($hurt(s)),
+                    $crate::cases::needed!($([$($kind),+])?),
+                ),)*)?
             ]
         }
     };
 }
 pub(crate) use cases;
 
-pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, needs_damage: bool) -> Case {
+macro_rules! needed {
+    () => {
+        $crate::harness::DamageKind::ALL
+    };
+    ([$($kind:ident),+]) => {
+        &[$($crate::harness::DamageKind::$kind),+]
+    };
+}
+pub(crate) use needed;
+
+pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, needs: &'static [DamageKind]) -> Case {
     let (operation, sentence) = sentence.split_once(": ").unwrap_or(("", sentence));
-    Case { name: format!("{domain}::{operation}::{sentence}"), run, needs_damage }
+    Case { name: format!("{domain}::{operation}::{sentence}"), run, needs }
 }
 
 /// Every case.

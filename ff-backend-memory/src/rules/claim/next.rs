@@ -46,12 +46,9 @@ fn end_head(
     controlled: bool,
 ) -> bool {
     let uuid = head.0.2;
-    let Ok(known) = p.get(uuid) else {
-        p.queues.remove_entry(&args.lane_id, &head.1, controlled, &head.0);
-        return true;
-    };
-    let Some(known) = known else {
-        // Only damage leaves an entry without an execution; it is dropped like one that cannot be decoded.
+    let known = p.get(uuid).ok().flatten();
+    let Some(known) = known.filter(|x| x.stands_at(&args.lane_id, &head.1, controlled, &head.0)) else {
+        // One that cannot be decoded; and what only damage leaves, an entry that no record implies.
         p.queues.remove_entry(&args.lane_id, &head.1, controlled, &head.0);
         return true;
     };
@@ -166,7 +163,9 @@ fn list_controlled(
             .map(|(key, set)| (key, set.clone()));
         let Some(head) = best else { break };
         let must_go = match p.get(head.0.2) {
-            Ok(Some(x)) => is_covered(p, x) || deadline_is_due(x, call.now),
+            Ok(Some(x)) => {
+                !x.stands_at(&args.lane_id, &head.1, true, &head.0) || is_covered(p, x) || deadline_is_due(x, call.now)
+            }
             _ => true,
         };
         if must_go {

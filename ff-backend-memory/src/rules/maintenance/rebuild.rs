@@ -283,13 +283,7 @@ fn queue_entries(p: &mut Partition, walk: &mut Walk, left: &mut usize, report: &
         .map(|(lane, set, c, key)| (lane.clone(), set.clone(), c, key))
         .collect();
     for (lane, set, controlled, key) in page.iter().take(*left) {
-        let right = p.get(key.2).ok().flatten().is_some_and(|x| {
-            x.belongs_in_queue()
-                && x.record.lane_id == *lane
-                && x.record.policy.required_capabilities == *set
-                && x.record.policy.is_admission_controlled() == *controlled
-                && Queues::key(&x.record, x.record.priority) == *key
-        });
+        let right = p.get(key.2).ok().flatten().is_some_and(|x| x.stands_at(lane, set, *controlled, key));
         // Of a record that cannot be decoded nothing is known: what stands for it is left alone.
         if right || p.get(key.2).is_err() {
             walk.skip += 1;

@@ -27,7 +27,7 @@ cases! { "claim";
     "claim_next: with members of 64 inputs each it takes four and leaves the fifth ready." => many_inputs,
     "claim_next: next_due_at is the earliest remaining timer and none in an empty partition." => next_due,
     ; damage:
-    "claim_next: a head that cannot be decoded hides nobody behind it." => unreadable_head,
+    "claim_next: a head that cannot be decoded hides nobody behind it." => unreadable_head [Unreadable, Readable],
 }
 
 fn ids(result: &ClaimNextResult) -> Vec<ExecutionId> {
