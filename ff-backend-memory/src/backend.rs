@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::apply::{Store, run_rule};
-use crate::model::{Budget, Model, Partition, Quota, Wakes};
+use crate::model::{Budget, Model, Partition, Quota, Snapshot, Wakes};
 use crate::rules;
 
 type Slot<T> = Arc<Mutex<Option<T>>>;
@@ -131,6 +131,12 @@ impl MemoryBackend {
             copy(&self.shared.budgets),
             copy(&self.shared.policies),
         )
+    }
+
+    /// The whole state as plain data: one snapshot of each partition, budget and policy.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.model().snapshot()
     }
 
     /// One partition, locked; nothing for a number that the deployment does not have.

@@ -25,4 +25,4 @@ mod routines;
 pub mod rules;
 
 pub use backend::MemoryBackend;
-pub use model::Model;
+pub use model::{Model, Snapshot};

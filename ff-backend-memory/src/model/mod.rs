@@ -7,6 +7,7 @@ mod graph;
 mod partition;
 mod queue;
 mod quota;
+pub mod snapshot;
 mod timer;
 mod whole;
 
@@ -18,5 +19,6 @@ pub(crate) use partition::{Held, corrupt_execution};
 pub use partition::{KeyOwner, Keystore, LaneCounts, Partition, Remains, Wakes};
 pub use queue::{Queues, ReadyKey, SetQueues};
 pub use quota::{Quota, Slot, Slots, Waiter, Waiters, Window};
+pub use snapshot::Snapshot;
 pub use timer::{TimerKey, TimerOf};
 pub use whole::Model;

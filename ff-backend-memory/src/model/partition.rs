@@ -284,6 +284,11 @@ impl Partition {
         self.executions.values().filter_map(Option::as_deref).filter(|x| !self.damaged.contains(&x.uuid()))
     }
 
+    /// Every execution, by id, whether its record counts as readable or not.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &Execution> {
+        self.executions.values().filter_map(Option::as_deref)
+    }
+
     /// Uuids of the executions after `after`, by id, whether they can be decoded or not.
     pub fn execution_ids_after(&self, after: Option<Uuid>) -> impl Iterator<Item = Uuid> + '_ {
         use std::ops::Bound;

@@ -9,6 +9,7 @@ use ff_core::ids::{BudgetId, QuotaPolicyId};
 use ff_core::operation::{Operation, Outcome};
 use ff_core::time::TimestampMs;
 
+use super::snapshot::{PartitionState, Snapshot};
 use super::{Budget, Partition, Quota};
 use crate::apply::{Store, apply};
 
@@ -59,6 +60,18 @@ impl Model {
             partition.wakes.clear();
         }
         outcome
+    }
+
+    /// The whole state as plain data.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut partitions: BTreeMap<_, _> = self.partitions.iter().map(|(n, p)| (*n, p.snapshot())).collect();
+        partitions.retain(|_, state| *state != PartitionState::default());
+        Snapshot {
+            partitions,
+            budgets: self.budgets().map(|(id, b)| (id.clone(), b.snapshot())).collect(),
+            policies: self.policies().map(|(id, q)| (id.clone(), q.snapshot())).collect(),
+        }
     }
 
     /// What is wrong with the state: one line for each broken invariant of the contract; none if nothing is.
