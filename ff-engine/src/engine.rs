@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
 use ff_core::engine_backend::EngineBackend;
-use ff_core::ids::{ExecutionId, FlowId, LaneId, Namespace};
+use ff_core::ids::{BudgetId, ExecutionId, FlowId, LaneId, Namespace, QuotaPolicyId};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use crate::agenda::Agenda;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::execution::ExecutionBuilder;
 use crate::flow::{FlowBuilder, FlowHandle};
 use crate::handle::Handle;
-use crate::maintenance::Maintenance;
+use crate::health::{EngineHealth, MaintenanceHealth};
+use crate::maintenance::{Maintenance, Swept};
+use crate::quota::Quota;
 use crate::repeat::call;
 use crate::signal::SignalBuilder;
 use crate::{keys, url};
@@ -45,6 +50,8 @@ struct Shared {
     more_work: Notify,
     /// Something was ended from here, so its worker should look at its leases now.
     ended: Notify,
+    agenda: Agenda,
+    maintained: Mutex<MaintenanceHealth>,
 }
 
 impl fmt::Debug for Engine {
@@ -113,6 +120,7 @@ impl EngineBuilder {
     /// # Errors
     /// A name that breaks its rule, or the backend's errors.
     pub async fn open(self, backend: Arc<dyn EngineBackend>) -> Result<Engine> {
+        let agenda = Agenda::new(backend.deployment().partitions.partitions());
         let engine = Engine {
             shared: Arc::new(Shared {
                 backend,
@@ -121,6 +129,8 @@ impl EngineBuilder {
                 creator: self.creator,
                 more_work: Notify::new(),
                 ended: Notify::new(),
+                agenda,
+                maintained: Mutex::default(),
             }),
         };
         keys::provide(&engine).await?;
@@ -188,6 +198,25 @@ impl Engine {
         &self.shared.ended
     }
 
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.shared.agenda
+    }
+
+    /// Notes how a round of maintenance went.
+    pub(crate) fn swept(&self, swept: Result<&Swept, &Error>) {
+        self.shared.maintained.lock().note(swept);
+    }
+
+    /// Reaches the store, and says how it is and how the background work of this process goes.
+    ///
+    /// # Errors
+    /// The backend's errors, when it is not reached.
+    pub async fn health(&self) -> Result<EngineHealth> {
+        let store = self.backend().health().await?;
+        let maintenance = self.shared.maintained.lock().clone();
+        Ok(EngineHealth::new(store, maintenance, self.agenda().next()))
+    }
+
     /// Begins an execution of this kind, to be [submitted](ExecutionBuilder::submit).
     pub fn execution<T: Serialize + ?Sized>(&self, kind: impl Into<String>, input: &T) -> ExecutionBuilder {
         ExecutionBuilder::new(self.clone(), kind.into(), crate::payload::encode("the input", input))
@@ -196,6 +225,22 @@ impl Engine {
     /// Begins a flow of this kind, to be [submitted](FlowBuilder::submit).
     pub fn flow(&self, kind: impl Into<String>) -> FlowBuilder {
         FlowBuilder::new(self.clone(), kind.into())
+    }
+
+    /// The budget of that id, whether it exists yet or not.
+    ///
+    /// # Errors
+    /// An id that breaks its rule.
+    pub fn budget(&self, id: impl AsRef<str>) -> Result<Budget> {
+        Ok(Budget::new(self.clone(), BudgetId::new(id)?))
+    }
+
+    /// The quota policy of that id, whether it exists yet or not.
+    ///
+    /// # Errors
+    /// An id that breaks its rule.
+    pub fn quota(&self, id: impl AsRef<str>) -> Result<Quota> {
+        Ok(Quota::new(self.clone(), QuotaPolicyId::new(id)?))
     }
 
     /// The handle of an execution that is known by its id. Whether it exists is seen at its first use.

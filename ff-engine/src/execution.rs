@@ -91,6 +91,7 @@ impl ExecutionBuilder {
             Some(key) => ExecutionId::keyed(config, engine.namespace(), key),
             None => ExecutionId::new(config),
         });
+        options.arm(&engine, execution_id.partition());
         let args = CreateExecutionArgs::builder()
             .execution_id(execution_id)
             .namespace(engine.namespace().clone())

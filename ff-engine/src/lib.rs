@@ -29,16 +29,21 @@
 //! Work is done at least once: a worker that dies, or loses its lease, has its work taken over by another one, and what
 //! it had done outside the store is done again. [`Context::fence`] is for stores that can check it.
 
+mod admission;
+mod agenda;
+mod budget;
 mod engine;
 mod error;
 mod execution;
 mod flow;
 mod handle;
+mod health;
 mod keys;
 mod maintenance;
 mod options;
 mod payload;
 mod poll;
+mod quota;
 mod repeat;
 mod retries;
 mod signal;
@@ -46,18 +51,22 @@ mod url;
 mod wake;
 mod worker;
 
-pub use ff_core::contracts::{ResumeCause, SignalEffect, SuspensionReason, TimeoutBehavior};
+pub use ff_core::contracts::{ReportUsageResult, ResumeCause, SignalEffect, SuspensionReason, TimeoutBehavior};
 pub use ff_core::policy::ExecutionPolicy;
 
+pub use crate::budget::{Budget, BudgetLimits};
 pub use crate::engine::{Engine, EngineBuilder};
 pub use crate::error::{Error, Result};
 pub use crate::execution::ExecutionBuilder;
 pub use crate::flow::{FlowBuilder, FlowHandle, FlowProgress, Task};
 pub use crate::handle::Handle;
+pub use crate::health::{EngineHealth, MaintenanceHealth};
 pub use crate::maintenance::{Maintenance, Swept};
 pub use crate::payload::JSON;
+pub use crate::quota::{Quota, QuotaLimits};
 pub use crate::retries::Retries;
 pub use crate::signal::{SignalBuilder, Token};
 pub use crate::worker::{
-    Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint, Worker, WorkerBuilder, WorkerReport,
+    AttemptEnd, AttemptReport, Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint, Worker,
+    WorkerBuilder, WorkerReport,
 };

@@ -7,6 +7,7 @@ use ff_core::ids::LaneId;
 use ff_core::policy::ExecutionPolicy;
 use ff_core::time::When;
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::retries::{Retries, millis};
 
@@ -31,6 +32,16 @@ impl Options {
 
     pub(crate) fn wrong(&mut self, error: Error) {
         self.mistake.get_or_insert(error);
+    }
+
+    /// Notes when its timers are due, so that this process looks then.
+    pub(crate) fn arm(&self, engine: &Engine, partition: u16) {
+        for when in [self.delay, self.policy.timeouts.deadline].into_iter().flatten() {
+            match when {
+                When::At(at) => engine.agenda().armed(partition, at),
+                When::After(ms) => engine.agenda().armed_after(partition, ms),
+            }
+        }
     }
 
     pub(crate) fn retries(&mut self, retries: Retries) {
@@ -94,6 +105,27 @@ macro_rules! setters {
         /// What a worker must advertise to get it.
         pub fn requires<S: Into<String>>(self, tokens: impl IntoIterator<Item = S>) -> Self {
             self.edit(|o| o.capabilities(tokens))
+        }
+
+        /// A budget that must not be exhausted when it is claimed; see [`Engine::budget`](crate::Engine::budget). At most
+        /// 16.
+        pub fn budget(self, id: impl AsRef<str>) -> Self {
+            let id = ff_core::ids::BudgetId::new(id);
+            self.edit(|o| match id {
+                Ok(id) => {
+                    o.policy.budget_ids.insert(id);
+                }
+                Err(error) => o.wrong(error.into()),
+            })
+        }
+
+        /// The quota policy that lets it in; see [`Engine::quota`](crate::Engine::quota).
+        pub fn quota(self, id: impl AsRef<str>) -> Self {
+            let id = ff_core::ids::QuotaPolicyId::new(id);
+            self.edit(|o| match id {
+                Ok(id) => o.policy.quota_policy_id = Some(id),
+                Err(error) => o.wrong(error.into()),
+            })
         }
 
         /// The whole policy, in place of all that was said before.

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use ff_core::error::EngineError;
+use ff_core::operation::{Operation, Outcome};
+
+use crate::engine::Engine;
 
 /// Repeats a call that did not reach the backend, or whose answer was lost, at most 8 times within some five seconds.
 /// `call` must make the same call each time: ids and all.
@@ -20,6 +23,36 @@ where
         .with_max_times(8)
         .with_jitter();
     call.retry(backoff).when(is_transport).await
+}
+
+/// Carries out operations together, and repeats, unchanged and at most `repeats` times, those that did not get through.
+/// Only for operations of which none depends on another one.
+pub(crate) async fn together(
+    engine: &Engine,
+    operations: Vec<Operation>,
+    repeats: u32,
+) -> Vec<Result<Outcome, EngineError>> {
+    if operations.is_empty() {
+        return Vec::new();
+    }
+    let mut wait = Duration::from_millis(20);
+    let mut results = engine.backend().execute_many(operations.clone()).await;
+    for _ in 0..repeats {
+        let lost: Vec<usize> =
+            results.iter().enumerate().filter(|(_, r)| r.as_ref().is_err_and(is_transport)).map(|(i, _)| i).collect();
+        if lost.is_empty() {
+            break;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(1));
+        let again = lost.iter().filter_map(|i| operations.get(*i).cloned()).collect();
+        for (i, result) in lost.into_iter().zip(engine.backend().execute_many(again).await) {
+            if let Some(slot) = results.get_mut(i) {
+                *slot = result;
+            }
+        }
+    }
+    results
 }
 
 pub(crate) fn is_transport(error: &EngineError) -> bool {

@@ -20,6 +20,12 @@ impl Sleep {
         self.vain = 0;
     }
 
+    /// The longest that it sleeps.
+    #[allow(clippy::unused_self)] // asked of the one that sleeps
+    pub(crate) const fn longest(&self) -> Duration {
+        LONGEST
+    }
+
     /// The time until the next look.
     pub(crate) fn until(&mut self, next_due_at: Option<TimestampMs>) -> Duration {
         let Some(due) = next_due_at else {

@@ -39,6 +39,9 @@ pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
         names.iter().enumerate().map(|(i, name)| FlowMemberSpec::derived_id(&flow_id, i, name)).collect();
     let members: BTreeMap<String, ExecutionId> =
         nodes.iter().map(|n| n.name.clone()).zip(ids.iter().copied()).collect();
+    for node in &nodes {
+        node.options.arm(&engine, flow_id.partition());
+    }
     let edges: usize = nodes.iter().map(|n| n.upstreams.len()).sum();
     let bytes: u64 = nodes.iter().map(|n| n.payload.len() as u64).sum();
     let at_once = nodes.len() <= SubmitFlowArgs::MAX_MEMBERS

@@ -1,6 +1,6 @@
 //! Putting a worker together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::handler::{Handler, handler};
 use super::leases::Leases;
+use super::report::Observer;
 use super::run::{Core, Counters, WorkerReport};
-use super::{Context, TaskError};
+use super::{AttemptReport, Context, TaskError};
+use crate::admission::Admission;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::retries::millis;
@@ -23,7 +25,6 @@ use crate::retries::millis;
 /// A worker: handlers by kind, and the loop that feeds them. Made by [`Worker::builder`].
 pub struct Worker {
     pub(super) core: Arc<Core>,
-    pub(super) maintenance: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -38,13 +39,14 @@ impl Worker {
         WorkerBuilder {
             engine: engine.clone(),
             name: "worker".into(),
-            lanes: BTreeSet::new(),
+            lanes: BTreeMap::new(),
             capabilities: Capabilities::none(),
             concurrency: 16,
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             grace: Duration::from_secs(10),
             maintenance: true,
+            observer: None,
             handlers: BTreeMap::new(),
             mistake: None,
         }
@@ -68,13 +70,14 @@ impl Worker {
 pub struct WorkerBuilder {
     engine: Engine,
     name: String,
-    lanes: BTreeSet<LaneId>,
+    lanes: BTreeMap<LaneId, u32>,
     capabilities: Capabilities,
     concurrency: usize,
     lease: Duration,
     drain: Duration,
     grace: Duration,
     maintenance: bool,
+    observer: Option<Observer>,
     handlers: BTreeMap<String, Handler>,
     mistake: Option<Error>,
 }
@@ -93,14 +96,30 @@ impl WorkerBuilder {
         self
     }
 
-    /// A lane to serve; without any, the engine's default. Several take turns.
-    pub fn lane(mut self, lane: impl AsRef<str>) -> Self {
+    /// A lane to serve; without any, the engine's default. Several share the slots alike.
+    pub fn lane(self, lane: impl AsRef<str>) -> Self {
+        self.weighted_lane(lane, 1)
+    }
+
+    /// A lane to serve, with a weight of 1 to 1000: while all lanes have more work than this worker can do, each gets as
+    /// much of it as its weight says. No lane waits for one that has nothing to do.
+    pub fn weighted_lane(mut self, lane: impl AsRef<str>, weight: u32) -> Self {
+        if !(1..=1000).contains(&weight) {
+            self.wrong(Error::Setup(format!("a lane's weight lies between 1 and 1000, not at {weight}")));
+        }
         match LaneId::new(lane) {
             Ok(lane) => {
-                self.lanes.insert(lane);
+                self.lanes.insert(lane, weight);
             }
             Err(error) => self.wrong(error.into()),
         }
+        self
+    }
+
+    /// Calls this at the end of each attempt, with what the store has it ended as: where the handler's answer came too
+    /// late, that is not what the handler answered. It should be quick.
+    pub fn observe(mut self, observer: impl Fn(&AttemptReport) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
         self
     }
 
@@ -177,19 +196,30 @@ impl WorkerBuilder {
         if self.handlers.is_empty() {
             return Err(Error::Setup("a worker has at least one handler".into()));
         }
-        let mut lanes: Vec<LaneId> = self.lanes.into_iter().collect();
+        let mut lanes: Vec<(LaneId, u32)> = self.lanes.into_iter().collect();
         if lanes.is_empty() {
-            lanes.push(self.engine.default_lane().clone());
+            lanes.push((self.engine.default_lane().clone(), 1));
         }
         let worker_id = WorkerId::new(&self.name)?;
         // At most 128 bytes: a name that leaves no room for the rest is cut; it is ASCII.
         let instance = format!("{}/{}", self.name.get(..91).unwrap_or(&self.name), uuid::Uuid::now_v7());
+        let instance = WorkerInstanceId::new(instance)?;
+        let admission = Arc::new(Admission::new(
+            self.engine.clone(),
+            worker_id.clone(),
+            instance.clone(),
+            self.capabilities.clone(),
+            self.lease,
+        ));
         let core = Core {
-            leases: Arc::new(Leases::new(self.engine.clone(), self.lease)),
+            leases: Arc::new(Leases::new(self.engine.clone(), self.lease, Arc::clone(&admission))),
+            admission,
+            observer: self.observer,
+            maintenance: self.maintenance,
             engine: self.engine,
             lanes,
             worker_id,
-            instance: WorkerInstanceId::new(instance)?,
+            instance,
             capabilities: self.capabilities,
             concurrency: self.concurrency,
             drain: self.drain,
@@ -198,6 +228,6 @@ impl WorkerBuilder {
             shutdown: CancellationToken::new(),
             counters: Counters::default(),
         };
-        Ok(Worker { core: Arc::new(core), maintenance: self.maintenance })
+        Ok(Worker { core: Arc::new(core) })
     }
 }

@@ -1,67 +1,243 @@
-//! Claiming: in batches, over all partitions and lanes, sized by the free slots.
+//! Claiming: in batches, over all lanes and partitions, sized by the free slots.
 
-use ff_core::contracts::{ClaimNextArgs, ClaimSlot, NextClaim};
-use ff_core::time::TimestampMs;
+use std::collections::VecDeque;
+
+use ff_core::contracts::{AdmissionCandidate, ClaimNextArgs, ClaimNextResult, ClaimSlot, NextClaim};
+use ff_core::ids::LaneId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::run::Core;
+use crate::admission::Slot;
 use crate::error::Result;
 use crate::repeat::call;
+
+/// Claims by which lanes of unlike weights are compared: all weights divide into it finely enough.
+const STRIDE: u64 = 1 << 20;
+/// Admission-controlled executions that are remembered because no slot was free for them.
+const MAX_UNSERVED: usize = 64;
 
 /// What a look at the queues found.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     pub(super) claimed: usize,
-    /// More is ready than was claimed.
+    /// More is ready than was claimed, or others may stand at the heads of queues now: worth another look at once.
     pub(super) more: bool,
-    /// The earliest due instant of the partitions that were looked at.
-    pub(super) next_due_at: Option<TimestampMs>,
+}
+
+/// A claim on its way to its handler, with the slot that goes with it and the time when it was asked for.
+pub(super) struct Claim {
+    pub(super) claim: NextClaim,
+    pub(super) slot: Option<Slot>,
+    pub(super) asked_at: Instant,
+}
+
+/// Whose turn it is.
+pub(super) struct Turns {
+    lanes: Vec<Turn>,
+    /// The partition that is looked at first.
+    partition: u16,
+    /// Where the next small look goes on.
+    next: usize,
+    /// Admission-controlled executions, with their lane, for which no slot was left.
+    unserved: VecDeque<(usize, AdmissionCandidate)>,
+    /// Whether those come first this time: they take turns with the ordinary ones.
+    unserved_first: bool,
+}
+
+struct Turn {
+    weight: u64,
+    /// Grows with each claim, the slower the greater the weight: the lane with the least is served first.
+    pass: u64,
+}
+
+impl Turns {
+    pub(super) fn new(lanes: &[(LaneId, u32)]) -> Self {
+        let lanes = lanes.iter().map(|(_, weight)| Turn { weight: u64::from(*weight).max(1), pass: 0 }).collect();
+        Self { lanes, partition: 0, next: 0, unserved: VecDeque::new(), unserved_first: false }
+    }
+
+    /// The lanes, least served first.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.lanes.len()).collect();
+        order.sort_by_key(|lane| self.lanes.get(*lane).map_or(u64::MAX, |turn| turn.pass));
+        order
+    }
+
+    fn weight(&self, lane: usize) -> u64 {
+        self.lanes.get(lane).map_or(1, |turn| turn.weight)
+    }
+
+    fn served(&mut self, lane: usize, claims: usize) {
+        if let Some(turn) = self.lanes.get_mut(lane) {
+            turn.pass = turn.pass.saturating_add(claims as u64 * (STRIDE / turn.weight).max(1));
+        }
+    }
+
+    /// A lane that had nothing to do saves up no claims for later.
+    fn idle(&mut self, lane: usize) {
+        let others = self.lanes.iter().enumerate().filter(|(i, _)| *i != lane);
+        let least = others.map(|(_, turn)| turn.pass).min();
+        if let (Some(least), Some(turn)) = (least, self.lanes.get_mut(lane)) {
+            turn.pass = turn.pass.max(least);
+        }
+    }
 }
 
 impl Core {
-    /// Looks at each lane in each partition once, from `start` on, until `free` executions are claimed. Each claim is
-    /// handed over as it comes. A claim that was sent is always waited for: what it took must be worked on.
+    /// Looks at each lane in each partition, least served lanes first, until `free` executions are claimed. While slots
+    /// are scarce each lane gets its share of them by weight; what a lane leaves goes to those that have more. Each claim
+    /// is handed over as it comes. A claim that was sent is always waited for: what it took must be worked on.
     pub(super) async fn claim(
         &self,
         free: usize,
-        start: &mut u16,
+        turns: &mut Turns,
         stop: &CancellationToken,
-        mut take: impl FnMut(NextClaim, Instant),
+        mut take: impl FnMut(Claim),
     ) -> Result<Round> {
         let mut round = Round::default();
+        let mut left = free;
+        turns.unserved_first = !turns.unserved_first;
+        if turns.unserved_first {
+            self.serve_waiting(left.div_ceil(2), turns, &mut round, &mut take).await;
+            left = free.saturating_sub(round.claimed);
+        }
+        turns.unserved.clear();
         let partitions = self.engine.partitions().end;
-        let first = *start % partitions.max(1);
+        let first = turns.partition % partitions.max(1);
         // The next look begins one further on, so that no partition is always served last.
-        *start = (first + 1) % partitions.max(1);
-        for offset in 0..partitions {
-            let partition = (first + offset) % partitions;
-            for turn in 0..self.lanes.len() {
-                let left = free - round.claimed;
-                let Some(lane) = self.lanes.get((turn + usize::from(first)) % self.lanes.len()) else { continue };
-                if left == 0 || stop.is_cancelled() {
-                    round.more |= left == 0;
-                    return Ok(round);
+        turns.partition = (first + 1) % partitions.max(1);
+        let order = turns.order();
+        let mut weights: u64 = order.iter().map(|lane| turns.weight(*lane)).sum();
+        let mut with_more = Vec::new();
+        for lane in order {
+            let weight = turns.weight(lane);
+            // Exact for one lane: all that is left.
+            let share = (left as u64 * weight).div_ceil(weights.max(1));
+            let mut share = usize::try_from(share).unwrap_or(left).min(left);
+            weights = weights.saturating_sub(weight);
+            let before = round.claimed;
+            for offset in 0..partitions {
+                let partition = (first + offset) % partitions;
+                if share == 0 || stop.is_cancelled() {
+                    with_more.push((lane, partition));
+                    continue;
                 }
-                let args = ClaimNextArgs {
-                    partition,
-                    lane_id: lane.clone(),
-                    worker_id: self.worker_id.clone(),
-                    worker_instance_id: self.instance.clone(),
-                    capabilities: self.capabilities.clone(),
-                    slots: (0..left.min(ClaimNextArgs::MAX_SLOTS)).map(|_| ClaimSlot::new()).collect(),
-                    lease_ttl_ms: self.leases.ttl_ms(),
-                };
-                let asked_at = Instant::now();
-                let result = call!(self.engine, claim_next(args))?;
-                round.claimed += result.claimed.len();
-                round.more |= result.ready_remaining > 0;
-                round.next_due_at = [round.next_due_at, result.next_due_at].into_iter().flatten().min();
-                for claim in result.claimed {
-                    take(claim, asked_at);
+                let found = self.look(lane, partition, share, turns, &mut round, &mut take).await?;
+                share -= found.claimed.min(share);
+                left -= found.claimed.min(left);
+                if found.more {
+                    with_more.push((lane, partition));
                 }
+            }
+            match round.claimed - before {
+                0 => turns.idle(lane),
+                claims => turns.served(lane, claims),
+            }
+        }
+        for (lane, partition) in with_more {
+            if left == 0 || stop.is_cancelled() {
+                round.more |= left == 0;
+                break;
+            }
+            let found = self.look(lane, partition, left, turns, &mut round, &mut take).await?;
+            left -= found.claimed.min(left);
+            turns.served(lane, found.claimed);
+            round.more |= found.more;
+        }
+        Ok(round)
+    }
+
+    /// A small look, for when nothing says that there is work: a wake-up may have been lost. At most `looks` queues, in
+    /// turn.
+    pub(super) async fn glance(
+        &self,
+        free: usize,
+        looks: usize,
+        turns: &mut Turns,
+        mut take: impl FnMut(Claim),
+    ) -> Result<Round> {
+        let (mut round, partitions) = (Round::default(), usize::from(self.engine.partitions().end));
+        let all = partitions * self.lanes.len();
+        for _ in 0..looks.min(all) {
+            let (lane, partition) = ((turns.next / partitions) % self.lanes.len(), turns.next % partitions);
+            turns.next = (turns.next + 1) % all;
+            let left = free.saturating_sub(round.claimed);
+            if left > 0 {
+                let partition = u16::try_from(partition).unwrap_or_default();
+                let found = self.look(lane, partition, left, turns, &mut round, &mut take).await?;
+                round.more |= found.more;
             }
         }
         Ok(round)
+    }
+
+    /// Serves those that waited for a free slot.
+    async fn serve_waiting(&self, slots: usize, turns: &mut Turns, round: &mut Round, take: &mut impl FnMut(Claim)) {
+        let candidates: Vec<_> = turns.unserved.drain(..slots.min(turns.unserved.len())).collect();
+        let (lanes, candidates): (Vec<usize>, Vec<_>) = candidates.into_iter().unzip();
+        let claimed = self.admit(candidates, round, take).await;
+        for lane in lanes.into_iter().take(claimed) {
+            turns.served(lane, 1);
+        }
+    }
+
+    async fn admit(
+        &self,
+        candidates: Vec<AdmissionCandidate>,
+        round: &mut Round,
+        take: &mut impl FnMut(Claim),
+    ) -> usize {
+        if candidates.is_empty() {
+            return 0;
+        }
+        let asked_at = Instant::now();
+        let dealt = self.admission.deal(candidates).await;
+        let claimed = dealt.claimed.len();
+        for admitted in dealt.claimed {
+            take(Claim { claim: admitted.claim, slot: admitted.slot, asked_at });
+        }
+        round.claimed += claimed;
+        // Others stand at the heads now.
+        round.more |= dealt.moved > 0;
+        claimed
+    }
+
+    /// Looks at one lane in one partition.
+    async fn look(
+        &self,
+        lane: usize,
+        partition: u16,
+        slots: usize,
+        turns: &mut Turns,
+        round: &mut Round,
+        take: &mut impl FnMut(Claim),
+    ) -> Result<Round> {
+        let Some((lane_id, _)) = self.lanes.get(lane) else { return Ok(Round::default()) };
+        let args = ClaimNextArgs {
+            partition,
+            lane_id: lane_id.clone(),
+            worker_id: self.worker_id.clone(),
+            worker_instance_id: self.instance.clone(),
+            capabilities: self.capabilities.clone(),
+            slots: (0..slots.min(ClaimNextArgs::MAX_SLOTS)).map(|_| ClaimSlot::new()).collect(),
+            lease_ttl_ms: self.leases.ttl_ms(),
+        };
+        let asked_at = Instant::now();
+        let ClaimNextResult { claimed, mut needs_admission, ready_remaining, next_due_at } =
+            call!(self.engine, claim_next(args))?;
+        self.engine.agenda().seen(partition, next_due_at);
+        let mut found = Round { claimed: claimed.len(), more: ready_remaining > 0 };
+        round.claimed += claimed.len();
+        for claim in claimed {
+            take(Claim { claim, slot: None, asked_at });
+        }
+        let left = slots - found.claimed.min(slots);
+        let later = needs_admission.split_off(left.min(needs_admission.len()));
+        found.more |= !later.is_empty();
+        turns.unserved.extend(later.into_iter().map(|candidate| (lane, candidate)));
+        turns.unserved.truncate(MAX_UNSERVED);
+        found.claimed += self.admit(needs_admission, round, take).await;
+        Ok(found)
     }
 }

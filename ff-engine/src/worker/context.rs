@@ -1,13 +1,13 @@
 //! What a handler sees of its attempt.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ff_core::contracts::{
     AppendFrameArgs, ClaimedExecution, CreatePendingWaitpointArgs, CreatePendingWaitpointResult, Fence, FlowInput,
-    GetResultArgs, MatchedSignal, ResultSelector, ResumeCause, ResumeInfo, SuspendExecutionArgs,
-    SuspendExecutionResult, UpdateProgressArgs, WaitpointBinding,
+    GetResultArgs, MatchedSignal, ReportMode, ReportUsageResult, ResultSelector, ResumeCause, ResumeInfo,
+    SuspendExecutionArgs, SuspendExecutionResult, SuspensionTimeout, UpdateProgressArgs, WaitpointBinding,
 };
 use ff_core::ids::{AttemptIndex, ExecutionId, SuspensionId, WaitpointId};
 use serde::Serialize;
@@ -39,6 +39,8 @@ struct Shared {
     shutdown: CancellationToken,
     leases: Arc<Leases>,
     paused: AtomicBool,
+    /// Usage reports made under this lease: each has a key of its own.
+    reports: AtomicU64,
     /// Frames written under this lease; held while one is written, so that their numbers arrive in order.
     frames: tokio::sync::Mutex<u64>,
 }
@@ -61,8 +63,9 @@ impl Context {
         shutdown: CancellationToken,
         leases: Arc<Leases>,
     ) -> Self {
-        let (paused, frames) = (AtomicBool::new(false), tokio::sync::Mutex::new(0));
-        Self { shared: Arc::new(Shared { engine, claimed, resumed, stop, shutdown, leases, paused, frames }) }
+        let (paused, reports) = (AtomicBool::new(false), AtomicU64::new(0));
+        let frames = tokio::sync::Mutex::new(0);
+        Self { shared: Arc::new(Shared { engine, claimed, resumed, stop, shutdown, leases, paused, reports, frames }) }
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -223,6 +226,18 @@ impl Context {
         call!(self.shared.engine, append_frame(args)).map(drop).map_err(Error::from)
     }
 
+    /// Adds usage of this attempt to a budget. A repeated call after a lost answer counts once. What the answer means is
+    /// for the handler to decide: a [hard breach](ReportUsageResult::HardBreach) stops later claims, not this attempt.
+    ///
+    /// # Errors
+    /// `budget_not_found`, and the backend's errors.
+    pub async fn report_usage(&self, budget: &str, dimension: &str, amount: u64) -> Result<ReportUsageResult> {
+        let n = self.shared.reports.fetch_add(1, Ordering::SeqCst);
+        let epoch = self.fence().lease_epoch;
+        let key = format!("{}:{}:{epoch}:{n}", self.execution_id(), self.attempt_index());
+        self.shared.engine.budget(budget)?.report(dimension, amount, Some(key), ReportMode::Record).await
+    }
+
     // --- pausing ---
 
     /// Makes a waitpoint ahead of a [suspension](Self::suspend): signals that arrive before it are kept for
@@ -254,6 +269,10 @@ impl Context {
             return Err(mistake);
         }
         let mut waitpoints = suspend.waitpoints;
+        let after = match suspend.timeout {
+            SuspensionTimeout::After { after_ms, .. } => Some(after_ms),
+            _ => None,
+        };
         let root_only = matches!(
             suspend.condition.root,
             ff_core::condition::Condition::OperatorOnly {} | ff_core::condition::Condition::TimeoutOnly {}
@@ -275,6 +294,9 @@ impl Context {
             .build();
         match call!(self.shared.engine, suspend_execution(args))? {
             SuspendExecutionResult::Suspended { suspension_id, waitpoints, .. } => {
+                if let Some(ms) = after {
+                    self.shared.engine.agenda().armed_after(self.execution_id().partition(), ms);
+                }
                 self.shared.paused.store(true, Ordering::SeqCst);
                 self.shared.leases.let_go(self.fence().lease_id);
                 let waitpoints = waitpoints.into_iter().map(Waitpoint::from).collect();

@@ -1,21 +1,28 @@
-//! Renewing leases, on a task of its own, until the drain has ended.
+//! Renewing leases, on a task of its own, until the drain has ended; and telling handlers at once when theirs is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ff_core::contracts::{Fence, RenewLeaseArgs};
+use ff_core::contracts::TailFramesResult;
+use ff_core::contracts::{ClaimedExecution, Fence, MAX_TAIL_BLOCK_MS, RenewLeaseArgs, StreamCursor, TailFramesArgs};
 use ff_core::error::EngineError;
 use ff_core::ids::{ExecutionId, LeaseId};
 use ff_core::operation::Operation;
 use ff_core::refusal::{Code, Details};
-use ff_core::state::TerminalOutcome;
+use ff_core::state::{EndCause, TerminalOutcome};
+use ff_core::time::TimestampMs;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, Slot};
 use crate::engine::Engine;
 use crate::repeat::is_transport;
+
+/// A handler that runs longer than this is worth a look at its attempt's end, besides the renewals.
+const WATCHED_AFTER: Duration = Duration::from_millis(250);
 
 /// Why a handler should stop: what it still does is done for nobody, or soon will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,10 @@ struct Held {
     stop: Stop,
     /// When the lease has run out unless it was renewed, by this process's clock.
     until: Instant,
+    /// The store has not said that it is over.
+    alive: bool,
+    /// The quota policy's slot that goes with it.
+    slot: Option<Slot>,
 }
 
 /// The leases that a worker holds.
@@ -71,11 +82,16 @@ pub(crate) struct Leases {
     engine: Engine,
     ttl: Duration,
     held: Mutex<HashMap<LeaseId, Held>>,
+    admission: Arc<Admission>,
+    /// Held while slots are refreshed: a slot is released only when no refresh of it is on its way.
+    refreshing: tokio::sync::Mutex<()>,
+    releases: TaskTracker,
 }
 
 impl Leases {
-    pub(crate) fn new(engine: Engine, ttl: Duration) -> Self {
-        Self { engine, ttl, held: Mutex::default() }
+    pub(crate) fn new(engine: Engine, ttl: Duration, admission: Arc<Admission>) -> Self {
+        let (held, refreshing, releases) = (Mutex::default(), tokio::sync::Mutex::default(), TaskTracker::new());
+        Self { engine, ttl, held, admission, refreshing, releases }
     }
 
     pub(crate) fn ttl_ms(&self) -> u64 {
@@ -84,14 +100,45 @@ impl Leases {
 
     /// Keeps a lease alive from now on. `asked_at` is when its claim was sent: it cannot run out earlier than a lease's
     /// time after that.
-    pub(crate) fn hold(&self, execution_id: ExecutionId, fence: Fence, stop: Stop, asked_at: Instant) {
-        let held = Held { execution_id, fence, stop, until: asked_at + self.ttl };
+    pub(crate) fn hold(&self, claimed: &ClaimedExecution, slot: Option<Slot>, stop: Stop, asked_at: Instant) {
+        let (execution_id, fence) = (claimed.execution_id, claimed.fence);
+        let held = Held { execution_id, fence, stop, until: asked_at + self.ttl, alive: true, slot };
         self.held.lock().insert(fence.lease_id, held);
     }
 
-    /// Lets a lease go: its work has ended or is paused.
-    pub(crate) fn let_go(&self, lease_id: LeaseId) {
-        self.held.lock().remove(&lease_id);
+    /// Lets a lease go: its work has ended or is paused. The slot that went with it is released behind the scenes.
+    pub(crate) fn let_go(self: &Arc<Self>, lease_id: LeaseId) {
+        let slot = self.held.lock().remove(&lease_id).and_then(|held| held.slot);
+        self.release(slot);
+    }
+
+    /// The store says that a lease is over, while its handler still runs.
+    fn over(self: &Arc<Self>, lease_id: LeaseId, reason: StopReason) {
+        let mut all = self.held.lock();
+        let Some(held) = all.get_mut(&lease_id) else { return };
+        held.alive = false;
+        held.stop.because(reason);
+        let slot = held.slot.take();
+        drop(all);
+        self.release(slot);
+    }
+
+    /// Frees a slot that no held lease has any more.
+    pub(crate) fn release(self: &Arc<Self>, slot: Option<Slot>) {
+        let Some(slot) = slot else { return };
+        let leases = Arc::clone(self);
+        self.releases.spawn(async move {
+            // Nobody refreshes it from now on; this waits for who already does.
+            drop(leases.refreshing.lock().await);
+            leases.admission.release(&slot).await;
+        });
+    }
+
+    /// Waits until every slot that was let go has been released.
+    pub(crate) async fn released(&self) {
+        self.releases.close();
+        self.releases.wait().await;
+        self.releases.reopen();
     }
 
     /// Tells every handler to stop.
@@ -103,13 +150,19 @@ impl Leases {
 
     /// Renews at a third of the lease, at once when something was ended from this process, and sooner again after a
     /// failure. Ends when `over` is cancelled: after the drain.
-    pub(crate) async fn keep(&self, over: CancellationToken) {
+    pub(crate) async fn keep(self: &Arc<Self>, over: CancellationToken) {
         let third = self.ttl / 3;
         let mut wait = third;
+        // Listened for before the renewal, so that what is ended during one brings another.
+        let mut ended = Box::pin(self.engine.ended().notified());
+        ended.as_mut().enable();
         loop {
             tokio::select! {
                 () = over.cancelled() => return,
-                () = self.engine.ended().notified() => {}
+                () = &mut ended => {
+                    ended.set(self.engine.ended().notified());
+                    ended.as_mut().enable();
+                }
                 () = tokio::time::sleep(wait) => {}
             }
             let reached = self.renew_all().await;
@@ -118,14 +171,14 @@ impl Leases {
     }
 
     /// Whether every renewal was answered.
-    async fn renew_all(&self) -> bool {
+    async fn renew_all(self: &Arc<Self>) -> bool {
         let asked_at = Instant::now();
         let ttl_ms = self.ttl_ms();
         let renewals: Vec<RenewLeaseArgs> = self
             .held
             .lock()
             .values()
-            .filter(|held| held.stop.reason().is_none_or(|r| r == StopReason::Shutdown))
+            .filter(|held| held.alive)
             .map(|held| RenewLeaseArgs { execution_id: held.execution_id, fence: held.fence, lease_ttl_ms: ttl_ms })
             .collect();
         if renewals.is_empty() {
@@ -133,26 +186,118 @@ impl Leases {
         }
         let operations = renewals.iter().map(|args| Operation::RenewLease(*args)).collect();
         let results = self.engine.backend().execute_many(operations).await;
-        let mut reached = true;
-        let mut all = self.held.lock();
+        let (mut reached, mut renewed) = (true, Vec::new());
         for (args, result) in renewals.iter().zip(results) {
-            let Some(held) = all.get_mut(&args.fence.lease_id) else { continue };
+            let lease_id = args.fence.lease_id;
             match result {
-                Ok(_) => held.until = asked_at + self.ttl,
-                Err(error) if is_transport(&error) => {
-                    reached = false;
-                    if Instant::now() >= held.until {
-                        held.stop.because(StopReason::LeaseLost);
+                Ok(_) => {
+                    if let Some(held) = self.held.lock().get_mut(&lease_id) {
+                        held.until = asked_at + self.ttl;
+                        renewed.push(lease_id);
                     }
                 }
+                Err(error) if is_transport(&error) => reached = false,
                 Err(error) => {
                     let reason = why(&error);
-                    tracing::debug!(execution = %held.execution_id, ?reason, %error, "lease not renewed");
-                    held.stop.because(reason);
+                    tracing::debug!(execution = %args.execution_id, ?reason, %error, "lease not renewed");
+                    self.over(lease_id, reason);
                 }
             }
         }
+        self.refresh(&renewed).await;
         reached
+    }
+
+    /// Slots live on with their leases.
+    async fn refresh(&self, renewed: &[LeaseId]) {
+        let refreshing = self.refreshing.lock().await;
+        let slots: Vec<Slot> = {
+            let all = self.held.lock();
+            renewed.iter().filter_map(|lease_id| all.get(lease_id)?.slot.clone()).collect()
+        };
+        self.admission.refresh(&slots).await;
+        drop(refreshing);
+    }
+
+    /// Watches one attempt, and tells its handler as early as can be: at its deadline, when its time is used up, when
+    /// its lease has run out without a renewal, and when anybody else ends it. Off the handler's task, so that a handler
+    /// that computes hears of it too.
+    pub(crate) async fn watch(self: Arc<Self>, claimed: ClaimedExecution, stop: Stop, asked_at: Instant) {
+        // The store's clock at the claim; this process's own may be another.
+        let now = claimed.lease_expires_at.as_millis().saturating_sub(self.ttl_ms());
+        let at = |due: Option<TimestampMs>| {
+            due.map(|due| asked_at + Duration::from_millis(due.as_millis().saturating_sub(now)))
+        };
+        let lease_id = claimed.fence.lease_id;
+        tokio::select! {
+            () = stop.token().cancelled() => {}
+            () = due(at(claimed.deadline_at)) => stop.because(StopReason::DeadlinePassed),
+            () = due(at(claimed.attempt_deadline_at)) => stop.because(StopReason::AttemptTimeout),
+            () = self.run_out(lease_id) => stop.because(StopReason::LeaseLost),
+            reason = self.ended_elsewhere(&claimed) => self.over(lease_id, reason),
+        }
+    }
+
+    /// Ready when the lease has run out by this process's clock.
+    async fn run_out(&self, lease_id: LeaseId) {
+        loop {
+            let until = self.held.lock().get(&lease_id).map(|held| held.until);
+            match until {
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ready when the attempt has ended, by whoever: its stream closes then, and a tail behind all its frames sees
+    /// nothing else.
+    async fn ended_elsewhere(&self, claimed: &ClaimedExecution) -> StopReason {
+        tokio::time::sleep(WATCHED_AFTER).await;
+        loop {
+            let args = TailFramesArgs::builder()
+                .execution_id(claimed.execution_id)
+                .attempt_index(claimed.attempt_index)
+                .after(StreamCursor::Ms(u64::MAX))
+                .block_ms(MAX_TAIL_BLOCK_MS)
+                .limit(1)
+                .build();
+            match self.engine.backend().tail_frames(args).await {
+                Ok(TailFramesResult::Frames(page)) => {
+                    if let Some(closed) = page.closed {
+                        return because_of(closed.cause);
+                    }
+                }
+                Err(EngineError::Refused(refusal)) if refusal.code() == Code::ExecutionNotFound => {
+                    return StopReason::Ended;
+                }
+                Err(error) if is_transport(&error) => tokio::time::sleep(Duration::from_secs(1)).await,
+                // The renewals will tell.
+                Err(_) => return std::future::pending().await,
+            }
+            // An answer that comes early, as behind a frame, is no reason to ask without pause.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the end of an attempt says about the work.
+const fn because_of(cause: EndCause) -> StopReason {
+    match cause {
+        EndCause::Cancelled | EndCause::FlowCancelled => StopReason::Cancelled,
+        EndCause::DeadlinePassed => StopReason::DeadlinePassed,
+        EndCause::AttemptTimeout => StopReason::AttemptTimeout,
+        EndCause::LeaseExpired | EndCause::LeaseRevoked | EndCause::MaxReclaimsExceeded => StopReason::LeaseLost,
+        EndCause::Completed | EndCause::Failed | EndCause::SuspensionTimeout | EndCause::DependencyImpossible => {
+            StopReason::Ended
+        }
     }
 }
 

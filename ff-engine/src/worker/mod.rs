@@ -6,6 +6,7 @@ mod context;
 mod handler;
 mod leases;
 mod outcome;
+mod report;
 mod run;
 mod suspend;
 
@@ -13,5 +14,6 @@ pub use self::builder::{Worker, WorkerBuilder};
 pub use self::context::Context;
 pub use self::leases::StopReason;
 pub use self::outcome::TaskError;
+pub use self::report::{AttemptEnd, AttemptReport};
 pub use self::run::WorkerReport;
 pub use self::suspend::{Paused, Suspend, Suspended, Waitpoint};

@@ -8,23 +8,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ff_core::contracts::{
-    Actor, ClaimedExecution, CompleteExecutionArgs, DelayExecutionArgs, FailExecutionArgs, FailExecutionResult,
-    MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim,
+    Actor, ClaimedExecution, CompleteExecutionArgs, DelayExecutionArgs, DelayExecutionResult, FailExecutionArgs,
+    FailExecutionResult, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim,
 };
 use ff_core::error::EngineError;
 use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
 use ff_core::policy::Capabilities;
 use ff_core::refusal::{Class, Code};
-use ff_core::time::{TimestampMs, When};
+use ff_core::time::When;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::claims::{Claim, Turns};
 use super::handler::Handler;
 use super::leases::{Leases, Stop, StopReason};
 use super::outcome::Kind;
+use super::report::{AttemptEnd, AttemptReport, Observer};
 use super::{Context, TaskError, Worker};
+use crate::admission::Admission;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::payload::JSON;
@@ -36,18 +38,26 @@ const NO_HANDLER_MS: u64 = 5_000;
 /// How long to wait before the store is asked again that was not reached, all repeats included.
 const UNREACHED: Duration = Duration::from_secs(1);
 
+/// Queues that an idle worker looks at in a second although nothing says that there is work: a wake-up may be lost.
+const IDLE_LOOKS: usize = 1;
+
 /// What all parts of a worker share.
 pub(crate) struct Core {
     pub(super) engine: Engine,
-    pub(super) lanes: Vec<LaneId>,
+    /// With their weights.
+    pub(super) lanes: Vec<(LaneId, u32)>,
     pub(super) worker_id: WorkerId,
     pub(super) instance: WorkerInstanceId,
     pub(super) capabilities: Capabilities,
     pub(super) concurrency: usize,
     pub(super) drain: Duration,
     pub(super) grace: Duration,
+    /// Whether it also does the background work of the store.
+    pub(super) maintenance: bool,
     pub(super) handlers: BTreeMap<String, Handler>,
     pub(super) leases: Arc<Leases>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) observer: Option<Observer>,
     /// Cancelled when the worker begins to shut down.
     pub(super) shutdown: CancellationToken,
     pub(super) counters: Counters,
@@ -64,7 +74,7 @@ macro_rules! counters {
         pub(crate) struct Counters { $($name: AtomicU64,)+ }
 
         impl Counters {
-            fn report(&self) -> WorkerReport {
+            pub(super) fn report(&self) -> WorkerReport {
                 WorkerReport { $($name: self.$name.load(Ordering::Relaxed),)+ }
             }
         }
@@ -104,7 +114,7 @@ pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> R
         let (leases, over) = (Arc::clone(&core.leases), over.clone());
         async move { leases.keep(over).await }
     }));
-    let maintenance = worker.maintenance.then(|| {
+    let maintenance = core.maintenance.then(|| {
         let (maintenance, over) = (core.engine.maintenance(), over.clone());
         AbortOnDropHandle::new(tokio::spawn(async move { maintenance.rounds(over).await }))
     });
@@ -124,6 +134,8 @@ pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> R
         }
     };
     drain(&core, &mut tasks).await;
+    // Slots lapse by themselves; this only frees them sooner.
+    let _ = tokio::time::timeout(UNREACHED, core.leases.released()).await;
     over.cancel();
     let _ = renewal.await;
     if let Some(maintenance) = maintenance {
@@ -134,26 +146,36 @@ pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> R
 
 /// Claims as long as the worker is not to shut down.
 async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
-    let (mut sleep, mut start) = (Sleep::default(), 0);
+    let (mut sleep, mut turns) = (Sleep::default(), Turns::new(&core.lanes));
     let stop = &core.shutdown;
+    let lanes: Vec<LaneId> = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+    let agenda = core.engine.agenda();
+    // A full look is called for: at first, after a wake-up, and while there is work.
+    let (mut full, mut told) = (true, false);
     while !stop.is_cancelled() {
         while tasks.try_join_next().is_some() {}
         let free = core.concurrency.saturating_sub(tasks.len());
         if free == 0 {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = tasks.join_next() => {}
+                _ = tasks.join_next() => full = true,
             }
             continue;
         }
         // Listened for before the look, so that nothing is missed between the look and the wait.
-        let more_work = core.engine.more_work().notified();
-        tokio::pin!(more_work);
+        let (more_work, sooner) = (core.engine.more_work().notified(), agenda.sooner().notified());
+        tokio::pin!(more_work, sooner);
         more_work.as_mut().enable();
-        let looked = core.claim(free, &mut start, stop, |claim, asked_at| {
-            tasks.spawn(work(Arc::clone(core), claim, asked_at));
-        });
-        let round = match looked.await {
+        sooner.as_mut().enable();
+        let take = |claim| {
+            tasks.spawn(work(Arc::clone(core), claim));
+        };
+        let looked = if full || agenda.is_busy() {
+            core.claim(free, &mut turns, stop, take).await
+        } else {
+            core.glance(free, IDLE_LOOKS, &mut turns, take).await
+        };
+        let round = match looked {
             Ok(round) => round,
             Err(Error::Engine(EngineError::Refused(refusal))) if refusal.code().class() == Class::Validation => {
                 return Err(EngineError::from(refusal).into());
@@ -164,21 +186,37 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(UNREACHED) => {}
                 }
+                full = true;
                 continue;
             }
         };
         if round.claimed > 0 {
             sleep.reset();
-            if round.more {
-                core.engine.more_work().notify_waiters();
-            }
+            agenda.worked();
+        }
+        if round.claimed > 0 && round.more || round.claimed == 0 && told && !round.more {
+            // More than can be taken here, or woken for something that is not for this worker: others should look.
+            core.engine.more_work().notify_waiters();
+        }
+        told = false;
+        if round.claimed > 0 || round.more {
+            full = true;
+            // Others get their turn, also where no call ever waits.
+            tokio::task::yield_now().await;
             continue;
         }
-        let timeout = sleep.until(round.next_due_at);
+        // With maintenance it sweeps what is due, and says so; without it a look does.
+        let due = if core.maintenance { None } else { agenda.next() };
+        let timeout = sleep.until(due);
+        full = due.is_some() && timeout < sleep.longest();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = &mut more_work => {}
-            _ = core.engine.backend().wait_for_work(&core.lanes, timeout) => {}
+            () = &mut more_work => full = true,
+            () = &mut sooner, if !core.maintenance => full = true,
+            woken = core.engine.backend().wait_for_work(&lanes, timeout) => {
+                told = woken;
+                full |= woken;
+            }
         }
     }
     Ok(())
@@ -196,8 +234,9 @@ async fn drain(core: &Core, tasks: &mut JoinSet<()>) {
 }
 
 /// One claimed execution, from its claim to its end or pause.
-async fn work(core: Arc<Core>, claim: NextClaim, asked_at: Instant) {
+pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     count(&core.counters.claimed);
+    let Claim { claim, slot, asked_at } = claim;
     let (claimed, resumed) = match claim {
         NextClaim::New(claimed) => (claimed, None),
         NextClaim::Reclaimed(claimed) => {
@@ -211,11 +250,17 @@ async fn work(core: Arc<Core>, claim: NextClaim, asked_at: Instant) {
     };
     let Some(handler) = core.handlers.get(&claimed.kind).cloned() else {
         tracing::warn!(kind = claimed.kind, execution = %claimed.execution_id, "no handler here for this kind");
-        core.give_back(&claimed, NO_HANDLER_MS).await;
+        let end = core.give_back(&claimed, NO_HANDLER_MS).await;
+        core.leases.release(slot);
+        core.observe(&claimed, end);
         return;
     };
     let stop = Stop::default();
-    core.leases.hold(claimed.execution_id, claimed.fence, stop.clone(), asked_at);
+    core.leases.hold(&claimed, slot, stop.clone(), asked_at);
+    let watch = Arc::clone(&core.leases).watch(claimed.clone(), stop.clone(), asked_at);
+    let watch = AbortOnDropHandle::new(tokio::spawn(watch));
+    // It must have set its timers before a handler that never awaits takes this thread.
+    tokio::task::yield_now().await;
     let context = Context::new(
         core.engine.clone(),
         claimed.clone(),
@@ -226,52 +271,47 @@ async fn work(core: Arc<Core>, claim: NextClaim, asked_at: Instant) {
     );
     let ended = tokio::select! {
         ended = super::handler::run(handler, context.clone()) => Some(ended),
-        () = too_long(&core, &claimed, &stop, asked_at) => None,
+        () = too_long(&core, &stop) => None,
     };
-    core.end(&claimed, &context, &stop, ended).await;
+    drop(watch);
+    let end = core.end(&claimed, &context, &stop, ended).await;
     core.leases.let_go(claimed.fence.lease_id);
+    core.observe(&claimed, end);
 }
 
-/// Tells the handler when its time is over, and is ready when it has not stopped within its grace.
-async fn too_long(core: &Core, claimed: &ClaimedExecution, stop: &Stop, asked_at: Instant) {
-    // The store's clock at the claim; this process's own may be another.
-    let now = claimed.lease_expires_at.as_millis().saturating_sub(core.leases.ttl_ms());
-    let at =
-        |due: Option<TimestampMs>| due.map(|due| asked_at + Duration::from_millis(due.as_millis().saturating_sub(now)));
-    tokio::select! {
-        () = stop.token().cancelled() => {}
-        () = due(at(claimed.deadline_at)) => stop.because(StopReason::DeadlinePassed),
-        () = due(at(claimed.attempt_deadline_at)) => stop.because(StopReason::AttemptTimeout),
-    }
+/// Ready when the handler was told to stop and has not done so within its grace.
+async fn too_long(core: &Core, stop: &Stop) {
+    stop.token().cancelled().await;
     tokio::time::sleep(core.grace).await;
 }
 
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Core {
-    /// Puts an attempt back: it pauses, and goes on elsewhere after `ms`. It counts as no failure and no lost lease.
-    async fn give_back(&self, claimed: &ClaimedExecution, ms: u64) {
-        count(&self.counters.given_back);
-        let actor = Actor::Worker(claimed.fence);
-        let args = DelayExecutionArgs { execution_id: claimed.execution_id, actor, until: When::After(ms) };
-        if let Err(error) = call!(self.engine, delay_execution(args)) {
-            self.too_late(claimed, &error);
+    fn observe(&self, claimed: &ClaimedExecution, end: AttemptEnd) {
+        if let Some(observer) = &self.observer {
+            let (execution_id, attempt_index) = (claimed.execution_id, claimed.attempt_index);
+            observer(&AttemptReport { execution_id, kind: claimed.kind.clone(), attempt_index, end });
         }
+    }
+
+    /// Puts an attempt back: it pauses, and goes on elsewhere after `ms`. It counts as no failure and no lost lease.
+    async fn give_back(&self, claimed: &ClaimedExecution, ms: u64) -> AttemptEnd {
+        let end = self.pause(claimed, ms).await;
+        if end == AttemptEnd::Paused {
+            count(&self.counters.given_back);
+            return AttemptEnd::GivenBack;
+        }
+        end
     }
 
     /// The call that ends an attempt was refused: something else had ended it before, and that stands.
-    fn too_late(&self, claimed: &ClaimedExecution, error: &EngineError) {
+    async fn too_late(&self, claimed: &ClaimedExecution, error: &EngineError) -> AttemptEnd {
         count(&self.counters.lost);
-        if error.refusal().is_some() {
-            tracing::debug!(execution = %claimed.execution_id, %error, "the attempt had ended before");
-        } else {
+        if error.refusal().is_none() {
             tracing::warn!(execution = %claimed.execution_id, %error, "the attempt's end did not reach the store");
+            return AttemptEnd::Unreported { error: error.to_string() };
         }
+        tracing::debug!(execution = %claimed.execution_id, %error, "the attempt had ended before");
+        super::report::superseded(&self.engine, claimed).await
     }
 
     /// Carries out what the handler answered; `None` is one that did not stop when it should.
@@ -281,10 +321,10 @@ impl Core {
         context: &Context,
         stop: &Stop,
         ended: Option<Result<Bytes, TaskError>>,
-    ) {
+    ) -> AttemptEnd {
         if context.is_paused() {
             count(&self.counters.paused);
-            return;
+            return AttemptEnd::Paused;
         }
         let shutting_down = stop.reason() == Some(StopReason::Shutdown);
         match ended {
@@ -292,23 +332,32 @@ impl Core {
             // A failure after being told to stop for the shutdown's sake is no failure of the work.
             Some(Err(TaskError(Kind::Failure { .. }))) | None if shutting_down => self.give_back(claimed, 0).await,
             Some(Err(TaskError(Kind::Failure { reason, category, no_retry }))) => {
-                self.fail(claimed, reason, category, no_retry).await;
+                self.fail(claimed, reason, category, no_retry).await
             }
-            Some(Err(TaskError(Kind::Delay(ms)))) => self.delay(claimed, ms).await,
+            Some(Err(TaskError(Kind::Delay(ms)))) => {
+                let end = self.pause(claimed, ms).await;
+                if end == AttemptEnd::Paused {
+                    count(&self.counters.paused);
+                }
+                end
+            }
             Some(Err(TaskError(Kind::WaitForChildren))) => self.wait_for_children(claimed).await,
             Some(Err(TaskError(Kind::Paused))) => {
                 let reason = "the handler answered that it is paused, but nothing was suspended";
-                self.fail(claimed, reason.into(), "bad_output".into(), true).await;
+                self.fail(claimed, reason.into(), "bad_output".into(), true).await
             }
             None if stop.reason() == Some(StopReason::AttemptTimeout) => {
-                self.fail(claimed, "the attempt did not end in time".into(), "timeout".into(), false).await;
+                self.fail(claimed, "the attempt did not end in time".into(), "timeout".into(), false).await
             }
             // Cancelled, expired or taken over: there is nothing left to end.
-            None => count(&self.counters.lost),
+            None => {
+                count(&self.counters.lost);
+                super::report::superseded(&self.engine, claimed).await
+            }
         }
     }
 
-    async fn complete(&self, claimed: &ClaimedExecution, result: Bytes) {
+    async fn complete(&self, claimed: &ClaimedExecution, result: Bytes) -> AttemptEnd {
         let args = CompleteExecutionArgs::builder()
             .execution_id(claimed.execution_id)
             .actor(Actor::Worker(claimed.fence))
@@ -316,45 +365,69 @@ impl Core {
             .result_encoding(JSON)
             .build();
         match call!(self.engine, complete_execution(args)) {
-            Ok(_) => count(&self.counters.completed),
-            Err(error) if error.code() == Some(Code::PayloadTooLarge) => {
-                self.fail(claimed, error.to_string(), "result_too_large".into(), true).await;
+            Ok(_) => {
+                count(&self.counters.completed);
+                AttemptEnd::Completed
             }
-            Err(error) => self.too_late(claimed, &error),
+            Err(error) if error.code() == Some(Code::PayloadTooLarge) => {
+                self.fail(claimed, error.to_string(), "result_too_large".into(), true).await
+            }
+            Err(error) => self.too_late(claimed, &error).await,
         }
     }
 
-    async fn fail(&self, claimed: &ClaimedExecution, reason: String, category: String, no_retry: bool) {
+    async fn fail(&self, claimed: &ClaimedExecution, reason: String, category: String, no_retry: bool) -> AttemptEnd {
+        let (reason, category) = (cut(reason, ff_core::bounds::MAX_TEXT_BYTES), name(category));
         let args = FailExecutionArgs::builder()
             .execution_id(claimed.execution_id)
             .actor(Actor::Worker(claimed.fence))
-            .reason(cut(reason, ff_core::bounds::MAX_TEXT_BYTES))
-            .category(name(category))
+            .reason(reason.clone())
+            .category(category.clone())
             .no_retry(no_retry)
             .build();
         match call!(self.engine, fail_execution(args)) {
-            Ok(FailExecutionResult::RetryScheduled { .. }) => count(&self.counters.retried),
-            Ok(FailExecutionResult::Ended { .. }) => count(&self.counters.failed),
-            Err(error) => self.too_late(claimed, &error),
+            Ok(FailExecutionResult::RetryScheduled { retry_at, .. }) => {
+                count(&self.counters.retried);
+                self.engine.agenda().armed(claimed.execution_id.partition(), retry_at);
+                AttemptEnd::Retried { retry_at, category, reason }
+            }
+            Ok(FailExecutionResult::Ended { .. }) => {
+                count(&self.counters.failed);
+                AttemptEnd::Failed { category, reason }
+            }
+            Err(error) => self.too_late(claimed, &error).await,
         }
     }
 
-    async fn delay(&self, claimed: &ClaimedExecution, ms: u64) {
+    /// Pauses the attempt for `ms`.
+    async fn pause(&self, claimed: &ClaimedExecution, ms: u64) -> AttemptEnd {
         let actor = Actor::Worker(claimed.fence);
         let args = DelayExecutionArgs { execution_id: claimed.execution_id, actor, until: When::After(ms) };
         match call!(self.engine, delay_execution(args)) {
-            Ok(_) => count(&self.counters.paused),
-            Err(error) => self.too_late(claimed, &error),
+            Ok(DelayExecutionResult::Delayed { until, .. }) => {
+                self.engine.agenda().armed(claimed.execution_id.partition(), until);
+                AttemptEnd::Paused
+            }
+            Err(error) => self.too_late(claimed, &error).await,
         }
     }
 
-    async fn wait_for_children(&self, claimed: &ClaimedExecution) {
+    async fn wait_for_children(&self, claimed: &ClaimedExecution) -> AttemptEnd {
         let args = MoveToWaitingChildrenArgs { execution_id: claimed.execution_id, fence: claimed.fence };
         match call!(self.engine, move_to_waiting_children(args)) {
-            Ok(MoveToWaitingChildrenResult::Moved { .. }) => count(&self.counters.paused),
+            Ok(MoveToWaitingChildrenResult::Moved { .. }) => {
+                count(&self.counters.paused);
+                AttemptEnd::Paused
+            }
             // Nothing is left to wait for: the handler is called again at once.
-            Ok(MoveToWaitingChildrenResult::AlreadySatisfied { .. }) => self.delay(claimed, 0).await,
-            Err(error) => self.too_late(claimed, &error),
+            Ok(MoveToWaitingChildrenResult::AlreadySatisfied { .. }) => {
+                let end = self.pause(claimed, 0).await;
+                if end == AttemptEnd::Paused {
+                    count(&self.counters.paused);
+                }
+                end
+            }
+            Err(error) => self.too_late(claimed, &error).await,
         }
     }
 }

@@ -1,0 +1,257 @@
+//! How handlers hear that their work is over, and what becomes of answers that come too late.
+#![cfg(feature = "memory")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ff_core::contracts::{Actor, CancelExecutionArgs, CompleteExecutionArgs, RevokeLeaseArgs};
+use ff_core::state::{EndCause, PublicState};
+use ff_engine::{AttemptEnd, AttemptReport, Context, Engine, Handle, StopReason, TaskError, Worker, WorkerBuilder};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn engine() -> Engine {
+    Engine::connect("memory:?partitions=2").await.expect("an empty store")
+}
+
+/// A worker whose handler waits to be told to stop and says why.
+fn listening(engine: &Engine) -> (WorkerBuilder, mpsc::UnboundedReceiver<StopReason>, Arc<Mutex<Vec<AttemptReport>>>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let worker = Worker::builder(engine)
+        .handler("long", move |ctx: Context, (): ()| {
+            let tell = tell.clone();
+            async move {
+                ctx.progress(1, "begun").await?;
+                let _ = tell.send(ctx.cancelled().await);
+                Ok::<_, TaskError>("too late")
+            }
+        })
+        .observe({
+            let reports = Arc::clone(&reports);
+            move |report| reports.lock().push(report.clone())
+        });
+    (worker, told, reports)
+}
+
+async fn begun(handle: &Handle) {
+    while handle.describe().await.expect("known").progress.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_ends_reaches_the_handler_long_before_the_next_renewal() {
+    let engine = engine().await;
+    let (worker, mut told, reports) = listening(&engine);
+    let worker = worker.build().expect("well put together");
+    // Past this engine, as another process would.
+    let backend = engine.backend();
+    timeout(
+        SOON,
+        worker.run_until(async {
+            let submit = || engine.execution("long", &()).submit();
+            let [cancelled, completed, revoked] =
+                [submit().await, submit().await, submit().await].map(|h| h.expect("submitted"));
+            for handle in [&cancelled, &completed, &revoked] {
+                begun(handle).await;
+            }
+            let since = Instant::now();
+            let (actor, reason) = (Actor::operator("zoe"), String::from("stop"));
+            let args = CancelExecutionArgs { execution_id: cancelled.id(), actor, reason };
+            backend.cancel_execution(args).await.expect("running");
+            assert_eq!(told.recv().await, Some(StopReason::Cancelled));
+            let args =
+                CompleteExecutionArgs::builder().execution_id(completed.id()).actor(Actor::operator("zoe")).build();
+            backend.complete_execution(args).await.expect("running");
+            assert_eq!(told.recv().await, Some(StopReason::Ended));
+            let lease_id = revoked.describe().await.expect("known").current_lease.expect("running").lease_id;
+            let args =
+                RevokeLeaseArgs { execution_id: revoked.id(), lease_id, reason: "drill".into(), by: "zoe".into() };
+            backend.revoke_lease(args).await.expect("running");
+            assert_eq!(told.recv().await, Some(StopReason::LeaseLost));
+            assert!(since.elapsed() < Duration::from_secs(2), "a third of the lease is 10 s");
+            revoked.cancel("zoe", "enough").await.expect("not ended");
+        }),
+    )
+    .await
+    .expect("in time")
+    .expect("no refusal");
+    let ends: Vec<AttemptEnd> = reports.lock().iter().map(|report| report.end.clone()).collect();
+    let superseded = |state, cause| AttemptEnd::Superseded { state: Some(state), cause: Some(cause) };
+    assert!(ends.contains(&superseded(PublicState::Cancelled, EndCause::Cancelled)), "{ends:?}");
+    assert!(ends.contains(&superseded(PublicState::Completed, EndCause::Completed)), "{ends:?}");
+    assert!(
+        ends.iter().any(|end| matches!(end, AttemptEnd::Superseded { cause: Some(EndCause::LeaseRevoked), .. })),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_attempts_true_end_is_told_also_when_the_next_one_is_done() {
+    let engine = engine().await;
+    let (worker, mut told, reports) = listening(&engine);
+    let handle = engine.execution("long", &()).submit().await.expect("submitted");
+    let worker = worker.concurrency(1).build().expect("well put together");
+    let heir = Worker::builder(&engine)
+        .name("heir")
+        .handler("long", |_: Context, (): ()| async move { Ok::<_, TaskError>("the heir") });
+    timeout(
+        SOON,
+        worker.run_until(async {
+            begun(&handle).await;
+            let lease_id = handle.describe().await.expect("known").current_lease.expect("running").lease_id;
+            let heir = heir.build().expect("well put together").run_until(async {
+                let args =
+                    RevokeLeaseArgs { execution_id: handle.id(), lease_id, reason: "drill".into(), by: "zoe".into() };
+                engine.backend().revoke_lease(args).await.expect("running");
+                assert_eq!(handle.result::<String>().await.expect("taken over"), "the heir");
+            });
+            heir.await.expect("no refusal");
+            assert_eq!(told.recv().await, Some(StopReason::LeaseLost));
+        }),
+    )
+    .await
+    .expect("in time")
+    .expect("no refusal");
+    let ends: Vec<AttemptEnd> = reports.lock().iter().map(|report| report.end.clone()).collect();
+    assert_eq!(
+        ends,
+        [AttemptEnd::Superseded { state: Some(PublicState::Completed), cause: Some(EndCause::LeaseRevoked) }]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_never_awaits_sees_its_deadline_too() {
+    let engine = engine().await;
+    let seen = Arc::new(AtomicBool::new(false));
+    let handle = engine.execution("busy", &()).deadline(Duration::from_millis(60)).submit().await.expect("submitted");
+    let worker = Worker::builder(&engine).handler("busy", {
+        let seen = Arc::clone(&seen);
+        move |ctx: Context, (): ()| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_secs(5) {
+                    if ctx.stop_reason() == Some(StopReason::DeadlinePassed) {
+                        seen.store(true, Ordering::SeqCst);
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok::<_, TaskError>(())
+            }
+        }
+    });
+    let worker = worker.build().expect("well put together");
+    let done = async {
+        assert_eq!(handle.wait().await.expect("known"), PublicState::Expired);
+    };
+    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal");
+    assert!(seen.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn leases_are_renewed_until_the_drain_has_ended() {
+    let engine = engine().await;
+    let handle = engine.execution("slow", &()).submit().await.expect("submitted");
+    let began = Arc::new(tokio::sync::Notify::new());
+    let worker =
+        Worker::builder(&engine).lease(Duration::from_millis(100)).drain(Duration::from_secs(10)).handler("slow", {
+            let began = Arc::clone(&began);
+            move |_: Context, (): ()| {
+                let began = Arc::clone(&began);
+                async move {
+                    began.notify_one();
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    Ok::<_, TaskError>("drained")
+                }
+            }
+        });
+    let worker = worker.build().expect("well put together");
+    timeout(SOON, worker.run_until(began.notified())).await.expect("in time").expect("no refusal");
+    let end = handle.describe().await.expect("known");
+    assert_eq!((end.public_state, end.attempt_count), (PublicState::Completed, 1));
+}
+
+#[tokio::test]
+async fn lanes_share_by_weight_and_none_waits_for_an_empty_one() {
+    let engine = Engine::connect("memory:?partitions=1").await.expect("an empty store");
+    for n in 0..400 {
+        for lane in ["bulk", "urgent"] {
+            engine.execution("job", &n).lane(lane).submit().await.expect("submitted");
+        }
+    }
+    let (bulk, urgent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (enough, done) = tokio::sync::watch::channel(false);
+    let worker = Worker::builder(&engine)
+        .concurrency(4)
+        .weighted_lane("bulk", 1)
+        .weighted_lane("urgent", 3)
+        .weighted_lane("empty", 1000)
+        .handler("job", {
+            let (bulk, urgent) = (Arc::clone(&bulk), Arc::clone(&urgent));
+            move |ctx: Context, _: u64| {
+                let lane = if ctx.claimed().lane_id.as_str() == "bulk" { &bulk } else { &urgent };
+                lane.fetch_add(1, Ordering::SeqCst);
+                if bulk.load(Ordering::SeqCst) + urgent.load(Ordering::SeqCst) >= 200 {
+                    enough.send_replace(true);
+                }
+                async move {
+                    tokio::task::yield_now().await;
+                    Ok::<_, TaskError>(())
+                }
+            }
+        });
+    let worker = worker.build().expect("well put together");
+    let mut done = done;
+    let stop = async move {
+        let _ = done.wait_for(|enough| *enough).await;
+    };
+    timeout(SOON, worker.run_until(stop)).await.expect("in time").expect("no refusal");
+    let (bulk, urgent) = (bulk.load(Ordering::SeqCst), urgent.load(Ordering::SeqCst));
+    assert!(urgent > 2 * bulk && urgent < 5 * bulk, "bulk {bulk}, urgent {urgent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_become_ready_at_once_wake_as_many_workers() {
+    let engine = engine().await;
+    let busy = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let workers: Vec<_> = (0..4)
+        .map(|n| {
+            let busy = Arc::clone(&busy);
+            let worker = Worker::builder(&engine).name(format!("w{n}")).concurrency(1).without_maintenance().handler(
+                "nap",
+                move |_: Context, (): ()| {
+                    busy.lock().insert(n);
+                    async move {
+                        tokio::time::sleep(Duration::from_millis(400)).await;
+                        Ok::<_, TaskError>(())
+                    }
+                },
+            );
+            tokio::spawn(worker.build().expect("well put together").run_until(stop.clone().cancelled_owned()))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut flow = engine.flow("naps");
+    for _ in 0..4 {
+        flow.task("nap", &()).expect("encodes");
+    }
+    let since = Instant::now();
+    let flow = flow.submit().await.expect("submitted");
+    while busy.lock().len() < 4 {
+        assert!(since.elapsed() < Duration::from_millis(300), "only {:?} were woken", busy.lock());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    flow.wait().await.expect("known");
+    stop.cancel();
+    for worker in workers {
+        worker.await.expect("no panic").expect("no refusal");
+    }
+}
