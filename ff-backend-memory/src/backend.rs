@@ -49,6 +49,9 @@ struct Waiting {
     any_lane: Notify,
 }
 
+/// Waiters woken by one operation on one lane at most; who finds more than it can take wakes others.
+const MAX_WOKEN: usize = 64;
+
 /// The engine in the memory of this process: for local development, for tests, and as the reference of the contract.
 ///
 /// Clones share the state. Partitions are locked apart, and no lock is held while anything waits.
@@ -211,12 +214,15 @@ impl Waiting {
         }
         if !wakes.lanes.is_empty() && self.listened.load(Ordering::SeqCst) {
             let lanes = self.lanes.lock();
-            for lane in &wakes.lanes {
+            let mut all = 0;
+            for (lane, ready) in &wakes.lanes {
+                all += ready;
                 if let Some(notify) = lanes.get(lane) {
-                    notify.notify_one();
+                    // As many as there is work; of those that nobody waits for, one is kept.
+                    (0..(*ready).min(MAX_WOKEN)).for_each(|_| notify.notify_one());
                 }
             }
-            self.any_lane.notify_one();
+            (0..all.min(MAX_WOKEN)).for_each(|_| self.any_lane.notify_one());
         }
     }
 }

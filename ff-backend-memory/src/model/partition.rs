@@ -102,8 +102,8 @@ impl Remains {
 pub struct Wakes {
     /// Streams that were written to or closed: execution and attempt.
     pub streams: Vec<(Uuid, u32)>,
-    /// Lanes in whose queues something became ready.
-    pub lanes: Vec<LaneId>,
+    /// Lanes in whose queues something became ready, and how much.
+    pub lanes: Vec<(LaneId, usize)>,
 }
 
 impl Wakes {
@@ -121,8 +121,9 @@ impl Wakes {
     }
 
     pub(crate) fn lane(&mut self, lane: &LaneId) {
-        if self.lanes.last() != Some(lane) {
-            self.lanes.push(lane.clone());
+        match self.lanes.last_mut() {
+            Some((last, ready)) if last == lane => *ready += 1,
+            _ => self.lanes.push((lane.clone(), 1)),
         }
     }
 }

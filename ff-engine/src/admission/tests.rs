@@ -39,8 +39,8 @@ impl Bench {
 
     async fn with(around: impl FnOnce(MemoryBackend) -> Arc<dyn EngineBackend>) -> Self {
         let clock = ManualClock::at(TimestampMs::saturating(1_000_000));
-        let mut deployment = Deployment::default();
-        deployment.partitions = PartitionConfig::new(1).expect("within bounds");
+        let partitions = PartitionConfig::new(1).expect("within bounds");
+        let deployment = Deployment { partitions, ..Deployment::default() };
         let memory = MemoryBackend::open(deployment, Arc::new(clock.clone()));
         let engine = Engine::with_backend(around(memory.clone())).await.expect("opens");
         Self { clock, memory, engine }
