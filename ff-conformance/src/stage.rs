@@ -24,9 +24,13 @@ use uuid::Uuid;
 use crate::harness::{Damage, Fixture, Harness};
 use crate::view::{Named, View, difference, view};
 
+mod budget;
 mod execution;
+mod quota;
 
+pub use self::budget::*;
 pub use self::execution::*;
+pub use self::quota::*;
 
 /// What the clock shows when a case begins.
 pub const START_MS: u64 = 1_000_000;

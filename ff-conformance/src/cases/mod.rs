@@ -5,9 +5,11 @@ use std::pin::Pin;
 use crate::harness::DamageKind;
 use crate::stage::Stage;
 
+mod budget;
 mod claim;
 mod execution;
 mod lease;
+mod quota;
 
 /// A case under way.
 pub type Play<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -61,5 +63,8 @@ pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, ne
 /// Every case.
 #[must_use]
 pub fn all_cases() -> Vec<Case> {
-    [execution::cases(), claim::cases(), lease::cases()].into_iter().flatten().collect()
+    [execution::cases(), claim::cases(), lease::cases(), budget::cases(), quota::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
