@@ -27,10 +27,12 @@ use crate::view::{Named, View, difference, view};
 mod budget;
 mod execution;
 mod quota;
+mod stream;
 
 pub use self::budget::*;
 pub use self::execution::*;
 pub use self::quota::*;
+pub use self::stream::*;
 
 /// What the clock shows when a case begins.
 pub const START_MS: u64 = 1_000_000;

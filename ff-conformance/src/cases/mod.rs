@@ -10,6 +10,7 @@ mod claim;
 mod execution;
 mod lease;
 mod quota;
+mod stream;
 
 /// A case under way.
 pub type Play<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -63,7 +64,7 @@ pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, ne
 /// Every case.
 #[must_use]
 pub fn all_cases() -> Vec<Case> {
-    [execution::cases(), claim::cases(), lease::cases(), budget::cases(), quota::cases()]
+    [execution::cases(), claim::cases(), lease::cases(), budget::cases(), quota::cases(), stream::cases()]
         .into_iter()
         .flatten()
         .collect()
