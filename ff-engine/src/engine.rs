@@ -1,11 +1,14 @@
 //! The engine: an open store, and what this process calls itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
 use ff_core::engine_backend::EngineBackend;
 use ff_core::ids::{BudgetId, ExecutionId, FlowId, LaneId, Namespace, QuotaPolicyId};
+use ff_core::policy::Capabilities;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -52,6 +55,27 @@ struct Shared {
     ended: Notify,
     agenda: Agenda,
     maintained: Mutex<MaintenanceHealth>,
+    /// The workers that run in this process: what they serve and offer.
+    workers: Mutex<BTreeMap<u64, Serving>>,
+    next_worker: AtomicU64,
+}
+
+/// What a running worker serves and offers.
+struct Serving {
+    lanes: Vec<LaneId>,
+    capabilities: Capabilities,
+}
+
+/// A worker is known to run as long as it holds this.
+pub(crate) struct Running {
+    engine: Engine,
+    number: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.engine.shared.workers.lock().remove(&self.number);
+    }
 }
 
 impl fmt::Debug for Engine {
@@ -131,6 +155,8 @@ impl EngineBuilder {
                 ended: Notify::new(),
                 agenda,
                 maintained: Mutex::default(),
+                workers: Mutex::default(),
+                next_worker: AtomicU64::new(0),
             }),
         };
         keys::provide(&engine).await?;
@@ -196,6 +222,19 @@ impl Engine {
 
     pub(crate) fn ended(&self) -> &Notify {
         &self.shared.ended
+    }
+
+    /// A worker runs from now on.
+    pub(crate) fn running(&self, lanes: Vec<LaneId>, capabilities: Capabilities) -> Running {
+        let number = self.shared.next_worker.fetch_add(1, Ordering::Relaxed);
+        self.shared.workers.lock().insert(number, Serving { lanes, capabilities });
+        Running { engine: self.clone(), number }
+    }
+
+    /// What the workers offer that serve this lane in this process.
+    pub(crate) fn workers_of(&self, lane: &LaneId) -> Vec<Capabilities> {
+        let workers = self.shared.workers.lock();
+        workers.values().filter(|w| w.lanes.contains(lane)).map(|w| w.capabilities.clone()).collect()
     }
 
     pub(crate) fn agenda(&self) -> &Agenda {

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ff_core::contracts::{CreateExecutionArgs, CreateExecutionResult};
 use ff_core::ids::ExecutionId;
+use ff_core::operation::{Operation, Outcome};
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::options::{Options, setters};
 use crate::payload::JSON;
-use crate::repeat::call;
+use crate::repeat::{call, together};
+
+/// How many creations are sent together.
+const BATCH: usize = 256;
+/// How often one is repeated that does not get through.
+const REPEATS: u32 = 8;
 
 /// An execution on its way. Mistakes are reported by [`submit`](Self::submit).
 ///
@@ -82,6 +88,12 @@ impl ExecutionBuilder {
     /// The first mistake in what was asked for; `idempotency_conflict` for another content under the key; the backend's
     /// errors.
     pub async fn submit(self) -> Result<Handle> {
+        let (engine, args) = self.args()?;
+        let result = call!(engine, create_execution(args))?;
+        Ok(created(&engine, &result))
+    }
+
+    fn args(self) -> Result<(Engine, CreateExecutionArgs)> {
         let Self { engine, id, kind, payload, idempotency_key, options } = self;
         if let Some(mistake) = options.mistake {
             return Err(mistake);
@@ -106,10 +118,57 @@ impl ExecutionBuilder {
             .maybe_idempotency_key(idempotency_key)
             .maybe_creator(engine.creator().map(str::to_owned))
             .build();
-        let result = call!(engine, create_execution(args))?;
-        let (CreateExecutionResult::Created { execution_id, .. }
-        | CreateExecutionResult::AlreadyExists { execution_id, .. }
-        | CreateExecutionResult::Duplicate { execution_id, .. }) = result;
-        Ok(engine.handle(execution_id))
+        Ok((engine, args))
+    }
+}
+
+fn created(engine: &Engine, result: &CreateExecutionResult) -> Handle {
+    let (CreateExecutionResult::Created { execution_id, .. }
+    | CreateExecutionResult::AlreadyExists { execution_id, .. }
+    | CreateExecutionResult::Duplicate { execution_id, .. }) = result;
+    engine.handle(*execution_id)
+}
+
+impl Engine {
+    /// Submits many at once, each for itself: one that is refused keeps none of the others from being created. The
+    /// answers come in the order given. Where the backend can, hundreds travel together; they are placed over all
+    /// partitions.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ff_engine::Engine;
+    /// let engine = Engine::connect("memory:").await?;
+    /// let all = engine.submit_all((0..1000).map(|n| engine.execution("square", &n))).await;
+    /// assert!(all.iter().all(Result::is_ok));
+    /// # Ok::<(), ff_engine::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn submit_all(&self, builders: impl IntoIterator<Item = ExecutionBuilder>) -> Vec<Result<Handle>> {
+        let mut handles = Vec::new();
+        let mut builders = builders.into_iter().peekable();
+        while builders.peek().is_some() {
+            let (mut batch, mut places) = (Vec::new(), Vec::new());
+            for builder in builders.by_ref().take(BATCH) {
+                match builder.args() {
+                    Ok((_, args)) => {
+                        places.push(handles.len());
+                        batch.push(Operation::CreateExecution(args));
+                        // Replaced by the answer.
+                        handles.push(Err(Error::Setup("not submitted".into())));
+                    }
+                    Err(mistake) => handles.push(Err(mistake)),
+                }
+            }
+            for (place, answer) in places.into_iter().zip(together(self, batch, REPEATS).await) {
+                let Some(handle) = handles.get_mut(place) else { continue };
+                *handle = match answer {
+                    Ok(Outcome::CreateExecution(result)) => Ok(created(self, &result)),
+                    Ok(other) => Err(Error::Setup(format!("create_execution was answered by {}", other.name()))),
+                    Err(error) => Err(error.into()),
+                };
+            }
+        }
+        handles
     }
 }

@@ -109,6 +109,8 @@ fn count(counter: &AtomicU64) {
 pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> Result<WorkerReport> {
     let core = worker.core;
     let over = CancellationToken::new();
+    let lanes = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+    let _running = core.engine.running(lanes, core.capabilities.clone());
     // Both end with this future, however it ends.
     let renewal = AbortOnDropHandle::new(tokio::spawn({
         let (leases, over) = (Arc::clone(&core.leases), over.clone());
