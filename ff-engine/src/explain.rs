@@ -309,7 +309,7 @@ impl fmt::Display for Explanation {
                 write!(f, "it waits until {}, when {what} is over", At(*until))?;
             }
             Why::Dependencies { held: true, .. } => {
-                f.write_str("its flow is not sealed yet, and nothing starts before")?
+                f.write_str("its flow is not sealed yet, and nothing starts before")?;
             }
             Why::Dependencies { unresolved, edges, .. } => {
                 write!(f, "it waits for {unresolved} other executions of its flow")?;
