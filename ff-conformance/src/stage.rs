@@ -26,13 +26,18 @@ use crate::view::{Named, View, difference, view};
 
 mod budget;
 mod execution;
+mod keystore;
 mod quota;
+mod signal;
 mod stream;
+mod suspension;
 
 pub use self::budget::*;
 pub use self::execution::*;
 pub use self::quota::*;
+pub use self::signal::*;
 pub use self::stream::*;
+pub use self::suspension::*;
 
 /// What the clock shows when a case begins.
 pub const START_MS: u64 = 1_000_000;

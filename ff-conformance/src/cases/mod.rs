@@ -8,9 +8,12 @@ use crate::stage::Stage;
 mod budget;
 mod claim;
 mod execution;
+mod keystore;
 mod lease;
 mod quota;
+mod signal;
 mod stream;
+mod suspension;
 
 /// A case under way.
 pub type Play<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -64,7 +67,17 @@ pub(crate) fn case(domain: &str, sentence: &str, run: fn(&Stage) -> Play<'_>, ne
 /// Every case.
 #[must_use]
 pub fn all_cases() -> Vec<Case> {
-    [execution::cases(), claim::cases(), lease::cases(), budget::cases(), quota::cases(), stream::cases()]
+    [
+        execution::cases(),
+        claim::cases(),
+        lease::cases(),
+        suspension::cases(),
+        signal::cases(),
+        keystore::cases(),
+        budget::cases(),
+        quota::cases(),
+        stream::cases(),
+    ]
         .into_iter()
         .flatten()
         .collect()
