@@ -20,8 +20,8 @@ pub struct Remembered<C, R> {
 /// Calls by key. What has lapsed is out of sight at once, and goes a bounded number at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory<C, R> {
-    by_key: BTreeMap<String, Remembered<C, R>>,
-    by_age: BTreeSet<(TimestampMs, String)>,
+    pub(crate) by_key: BTreeMap<String, Remembered<C, R>>,
+    pub(crate) by_age: BTreeSet<(TimestampMs, String)>,
 }
 
 impl<C, R> Default for Memory<C, R> {

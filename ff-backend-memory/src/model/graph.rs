@@ -22,7 +22,7 @@ pub struct Graph {
     /// The edge of a pair.
     pub pairs: BTreeMap<(Uuid, Uuid), EdgeId>,
     /// How many outgoing edges a member has, if any: counted, since there may be 10 000 of one member.
-    fan_outs: BTreeMap<Uuid, u32>,
+    pub(crate) fan_outs: BTreeMap<Uuid, u32>,
 }
 
 impl Graph {

@@ -303,6 +303,22 @@ impl Partition {
         self.executions.get_mut(&uuid).and_then(Option::as_deref_mut).map(|x| &mut x.history.streams)
     }
 
+    /// Changes an execution behind the back of every index, as damage does.
+    #[cfg(test)]
+    pub(crate) fn harm(&mut self, uuid: Uuid, change: impl FnOnce(&mut Execution)) {
+        if let Some(x) = self.executions.get_mut(&uuid).and_then(Option::as_deref_mut) {
+            change(x);
+        }
+    }
+
+    /// Changes a flow's record behind the back of every index.
+    #[cfg(test)]
+    pub(crate) fn harm_flow(&mut self, uuid: Uuid, change: impl FnOnce(&mut FlowRecord)) {
+        if let Some(flow) = self.flows.get_mut(&uuid) {
+            change(flow);
+        }
+    }
+
     /// Takes an execution into a rule's hands. It must be [`Partition::put`] back before anybody looks for it.
     pub(crate) fn take(&mut self, uuid: Uuid) -> Result<Held, EngineError> {
         if !self.damaged.is_empty() && self.damaged.contains(&uuid) {

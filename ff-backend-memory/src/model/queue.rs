@@ -127,6 +127,12 @@ impl Queues {
         }
     }
 
+    /// Changes how many open executions a set is registered for, as damage does.
+    #[cfg(test)]
+    pub(crate) fn harm_open(&mut self, change: impl Fn(&mut u64)) {
+        self.lanes.values_mut().flat_map(BTreeMap::values_mut).for_each(|queues| change(&mut queues.open));
+    }
+
     /// Removes every entry, as damage does; what is registered stays.
     pub(crate) fn clear_entries(&mut self) {
         for queues in self.lanes.values_mut().flat_map(BTreeMap::values_mut) {

@@ -11,8 +11,8 @@ use ff_core::time::TimestampMs;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// By time, so that the k-th is found at once.
-    in_order: VecDeque<(TimestampMs, AdmissionIdentity)>,
-    of: BTreeMap<AdmissionIdentity, TimestampMs>,
+    pub(crate) in_order: VecDeque<(TimestampMs, AdmissionIdentity)>,
+    pub(crate) of: BTreeMap<AdmissionIdentity, TimestampMs>,
 }
 
 impl Window {
@@ -90,8 +90,8 @@ pub struct Slot {
 /// The slots of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    of: BTreeMap<AdmissionIdentity, Slot>,
-    by_end: BTreeSet<(TimestampMs, AdmissionIdentity)>,
+    pub(crate) of: BTreeMap<AdmissionIdentity, Slot>,
+    pub(crate) by_end: BTreeSet<(TimestampMs, AdmissionIdentity)>,
 }
 
 impl Slots {
@@ -164,10 +164,10 @@ pub struct Waiter {
 /// The executions that were refused, at most [`MAX_QUOTA_WAITERS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiters {
-    of: BTreeMap<ExecutionId, Waiter>,
+    pub(crate) of: BTreeMap<ExecutionId, Waiter>,
     /// By (first refusal, id), so that a rank is a position.
-    in_order: VecDeque<(TimestampMs, ExecutionId)>,
-    by_retry: BTreeSet<(TimestampMs, ExecutionId)>,
+    pub(crate) in_order: VecDeque<(TimestampMs, ExecutionId)>,
+    pub(crate) by_retry: BTreeSet<(TimestampMs, ExecutionId)>,
 }
 
 impl Waiters {

@@ -77,7 +77,14 @@ impl Model {
     /// What is wrong with the state: one line for each broken invariant of the contract; none if nothing is.
     #[must_use]
     pub fn audit(&self) -> Vec<String> {
-        crate::audit::audit(self)
+        crate::audit::audit(self).into_iter().map(|finding| finding.line).collect()
+    }
+
+    /// Which stored records cannot be written in the flat form of the contract and read back as they are: one line each.
+    /// Slower than [`Model::audit`], and apart from it.
+    #[must_use]
+    pub fn audit_forms(&self) -> Vec<String> {
+        crate::audit::forms(self).into_iter().map(|finding| finding.line).collect()
     }
 
     /// When something of a partition is next due: now if its backlog is not empty.

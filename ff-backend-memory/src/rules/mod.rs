@@ -14,4 +14,4 @@ pub mod signal;
 pub mod stream;
 pub mod suspension;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

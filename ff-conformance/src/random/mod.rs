@@ -154,7 +154,10 @@ async fn compare(
     {
         return Err(disagreement("a refusal changes nothing".to_owned(), "the model changed".to_owned()));
     }
-    let findings = model.audit();
+    let mut findings = model.audit();
+    if step.is_multiple_of(16) {
+        findings.extend(model.audit_forms());
+    }
     if !findings.is_empty() {
         return Err(disagreement("the invariants hold".to_owned(), findings.join("; ")));
     }

@@ -71,7 +71,7 @@ pub fn rebuild_indexes(
         let Some((phase, letter)) = Phase::ALL.get(walk.phase) else { break };
         let before = left;
         let more = match phase {
-            Phase::Executions => executions(p, &mut walk, &mut left, &mut report),
+            Phase::Executions => executions(p, now, &mut walk, &mut left, &mut report),
             Phase::Flows => flows(p, now, &mut walk, &mut left, &mut report),
             Phase::Remains => remains(p, &mut walk, &mut left, &mut report),
             Phase::Queues => queue_entries(p, &mut walk, &mut left, &mut report),
@@ -93,20 +93,28 @@ pub fn rebuild_indexes(
     Ok(report)
 }
 
-fn executions(p: &mut Partition, walk: &mut Walk, left: &mut usize, report: &mut RebuildReport) -> bool {
+fn executions(
+    p: &mut Partition,
+    now: TimestampMs,
+    walk: &mut Walk,
+    left: &mut usize,
+    report: &mut RebuildReport,
+) -> bool {
     while *left > 0 {
         let Some(uuid) = p.execution_ids_after(walk.after).next() else { return false };
         *left -= 1;
         walk.after = Some(uuid);
-        examine_execution(p, uuid, report);
+        examine_execution(p, now, uuid, report);
     }
     p.execution_ids_after(walk.after).next().is_some()
 }
 
-fn examine_execution(p: &mut Partition, uuid: Uuid, report: &mut RebuildReport) {
+fn examine_execution(p: &mut Partition, now: TimestampMs, uuid: Uuid, report: &mut RebuildReport) {
     let (record, implied, owner, flow) = match p.get(uuid) {
         Ok(Some(x)) => {
-            let owner = x.record.idempotency.as_ref().map(|k| (p.key_owner(x), k.key.clone()));
+            // A key whose window is over is free: another execution may have had it since, and have gone.
+            let in_force = x.record.idempotency.as_ref().filter(|k| k.expires_at > now);
+            let owner = in_force.map(|k| (p.key_owner(x), k.key.clone()));
             (x.record.clone(), x.implied(), owner, x.record.flow_id)
         }
         Ok(None) => return,
