@@ -49,6 +49,8 @@ mod quota;
 mod repeat;
 mod retries;
 mod signal;
+#[cfg(feature = "memory")]
+mod testing;
 mod url;
 mod wake;
 mod worker;
@@ -70,6 +72,8 @@ pub use crate::payload::JSON;
 pub use crate::quota::{Quota, QuotaLimits};
 pub use crate::retries::Retries;
 pub use crate::signal::{SignalBuilder, Token};
+#[cfg(feature = "memory")]
+pub use crate::testing::TestEngine;
 pub use crate::worker::{
     AttemptEnd, AttemptReport, Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint, Worker,
     WorkerBuilder, WorkerReport,

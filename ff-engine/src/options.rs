@@ -128,6 +128,12 @@ macro_rules! setters {
             })
         }
 
+        /// How long it can still be read after its end; a day. Members of a flow are kept until the longest of all of them
+        /// is over.
+        pub fn retention(self, keep: std::time::Duration) -> Self {
+            self.edit(|o| o.policy.retention_ms = $crate::retries::millis(keep))
+        }
+
         /// The whole policy, in place of all that was said before.
         pub fn policy(self, policy: ff_core::policy::ExecutionPolicy) -> Self {
             self.edit(|o| o.policy = policy)

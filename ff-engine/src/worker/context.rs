@@ -7,7 +7,8 @@ use std::time::Duration;
 use ff_core::contracts::{
     AppendFrameArgs, ClaimedExecution, CreatePendingWaitpointArgs, CreatePendingWaitpointResult, Fence, FlowInput,
     GetResultArgs, MatchedSignal, ReportMode, ReportUsageResult, ResultSelector, ResumeCause, ResumeInfo,
-    SuspendExecutionArgs, SuspendExecutionResult, SuspensionTimeout, UpdateProgressArgs, WaitpointBinding,
+    ResumeTrigger, SuspendExecutionArgs, SuspendExecutionResult, SuspensionTimeout, UpdateProgressArgs,
+    WaitpointBinding,
 };
 use ff_core::ids::{AttemptIndex, ExecutionId, SuspensionId, WaitpointId};
 use serde::Serialize;
@@ -117,7 +118,24 @@ impl Context {
         }
     }
 
-    /// The first signals that contributed to that end, at most 16.
+    /// Whether that end was its timeout, with the behaviour `AutoResume`.
+    #[must_use]
+    pub fn timed_out(&self) -> bool {
+        self.resume_info().is_some_and(|info| info.trigger == ResumeTrigger::Timeout)
+    }
+
+    /// What the first signal of this name carried that contributed to that end; none if there is no such signal.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] when that is no `T`.
+    pub fn answer<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let signal = self.signals().iter().find(|s| s.name == name && s.waitpoint_id.is_some());
+        let read =
+            |s: &MatchedSignal| decode(&format!("the signal {name:?}"), s.payload.as_ref(), s.encoding.as_deref());
+        signal.map(read).transpose()
+    }
+
+    /// The first signals that contributed to that end, at most 16; after a timeout the engine's own is among them.
     #[must_use]
     pub fn signals(&self) -> &[MatchedSignal] {
         self.resume_info().map_or(&[], |info| &info.matched.first)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ff_core::contracts::TailFramesResult;
@@ -86,12 +87,24 @@ pub(crate) struct Leases {
     /// Held while slots are refreshed: a slot is released only when no refresh of it is on its way.
     refreshing: tokio::sync::Mutex<()>,
     releases: TaskTracker,
+    /// The store's clock is turned by hand: instants of this process mean nothing.
+    by_hand: AtomicBool,
 }
 
 impl Leases {
     pub(crate) fn new(engine: Engine, ttl: Duration, admission: Arc<Admission>) -> Self {
         let (held, refreshing, releases) = (Mutex::default(), tokio::sync::Mutex::default(), TaskTracker::new());
-        Self { engine, ttl, held, admission, refreshing, releases }
+        Self { engine, ttl, held, admission, refreshing, releases, by_hand: AtomicBool::new(false) }
+    }
+
+    /// From now on only the store says when something is over.
+    pub(crate) fn by_hand(&self) {
+        self.by_hand.store(true, Ordering::SeqCst);
+    }
+
+    /// How many leases are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.lock().len()
     }
 
     pub(crate) fn ttl_ms(&self) -> u64 {
@@ -171,7 +184,7 @@ impl Leases {
     }
 
     /// Whether every renewal was answered.
-    async fn renew_all(self: &Arc<Self>) -> bool {
+    pub(crate) async fn renew_all(self: &Arc<Self>) -> bool {
         let asked_at = Instant::now();
         let ttl_ms = self.ttl_ms();
         let renewals: Vec<RenewLeaseArgs> = self
@@ -229,11 +242,12 @@ impl Leases {
             due.map(|due| asked_at + Duration::from_millis(due.as_millis().saturating_sub(now)))
         };
         let lease_id = claimed.fence.lease_id;
+        let timed = !self.by_hand.load(Ordering::SeqCst);
         tokio::select! {
             () = stop.token().cancelled() => {}
-            () = due(at(claimed.deadline_at)) => stop.because(StopReason::DeadlinePassed),
-            () = due(at(claimed.attempt_deadline_at)) => stop.because(StopReason::AttemptTimeout),
-            () = self.run_out(lease_id) => stop.because(StopReason::LeaseLost),
+            () = due(at(claimed.deadline_at)), if timed => stop.because(StopReason::DeadlinePassed),
+            () = due(at(claimed.attempt_deadline_at)), if timed => stop.because(StopReason::AttemptTimeout),
+            () = self.run_out(lease_id), if timed => stop.because(StopReason::LeaseLost),
             reason = self.ended_elsewhere(&claimed) => self.over(lease_id, reason),
         }
     }
@@ -253,7 +267,9 @@ impl Leases {
     /// Ready when the attempt has ended, by whoever: its stream closes then, and a tail behind all its frames sees
     /// nothing else.
     async fn ended_elsewhere(&self, claimed: &ClaimedExecution) -> StopReason {
-        tokio::time::sleep(WATCHED_AFTER).await;
+        if !self.by_hand.load(Ordering::SeqCst) {
+            tokio::time::sleep(WATCHED_AFTER).await;
+        }
         loop {
             let args = TailFramesArgs::builder()
                 .execution_id(claimed.execution_id)

@@ -1,5 +1,7 @@
 //! Workers: handlers, and the loop that feeds them.
 
+#[cfg(feature = "memory")]
+mod bench;
 mod builder;
 mod claims;
 mod context;
@@ -10,6 +12,8 @@ mod report;
 mod run;
 mod suspend;
 
+#[cfg(feature = "memory")]
+pub(crate) use self::bench::Bench;
 pub use self::builder::{Worker, WorkerBuilder};
 pub use self::context::Context;
 pub use self::leases::StopReason;
