@@ -78,7 +78,7 @@ pub fn all_cases() -> Vec<Case> {
         quota::cases(),
         stream::cases(),
     ]
-        .into_iter()
-        .flatten()
-        .collect()
+    .into_iter()
+    .flatten()
+    .collect()
 }

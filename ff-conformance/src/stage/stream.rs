@@ -74,10 +74,4 @@ impl Stage {
             self.backend.tail_frames(args).await.unwrap_or_else(|e| panic!("tail_frames: {e}"));
         page
     }
-
-    /// Resumes as `ops`.
-    pub async fn resume(&self, id: ExecutionId) {
-        let args = ResumeExecutionArgs::builder().execution_id(id).by("ops").reason("go on").build();
-        self.backend.resume_execution(args).await.unwrap_or_else(|e| panic!("resume_execution: {e}"));
-    }
 }
