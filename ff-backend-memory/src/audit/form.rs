@@ -12,8 +12,8 @@ use crate::model::{Budget, Execution, Model, Partition, Quota};
 
 impl Findings {
     fn same<R: PartialEq>(&mut self, stored: &R, read: Result<R, DecodeError>, what: impl FnOnce() -> String) {
-        let fault = match &read {
-            Ok(read) if read == stored => return,
+        let fault = match read {
+            Ok(read) if read == *stored => return,
             Ok(_) => "is read as another".to_owned(),
             Err(error) => error.to_string(),
         };

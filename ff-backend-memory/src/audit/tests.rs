@@ -275,19 +275,19 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
         (
             Rule::PurgeWhenDone,
             vec![|m| harm(m, DONE, |x| x.record.purge_at = None), |m| {
-                harm(m, READY, |x| x.record.purge_at = Some(at(9)))
+                harm(m, READY, |x| x.record.purge_at = Some(at(9)));
             }],
         ),
         (
             Rule::AttemptsCounted,
             vec![|m| harm(m, RUNNING, |x| x.record.attempt_count += 1), |m| {
-                harm(m, RUNNING, |x| attempt(x).attempt_index = AttemptIndex(1))
+                harm(m, RUNNING, |x| attempt(x).attempt_index = AttemptIndex(1));
             }],
         ),
         (
             Rule::AttemptsEnd,
             vec![|m| harm(m, DONE, |x| attempt(x).ended = None), |m| {
-                harm(m, DONE, |x| x.history.attempts[0].attempt_state = AttemptLifecycle::Started)
+                harm(m, DONE, |x| x.history.attempts[0].attempt_state = AttemptLifecycle::Started);
             }],
         ),
         (Rule::AttemptDeadline, vec![|m| harm(m, DONE, |x| attempt(x).attempt_deadline_at = Some(at(9)))]),
@@ -402,7 +402,7 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
         (
             Rule::KeyIndex,
             vec![|m| partition_of(m, |p| p.idempotency.values_mut().for_each(|x| *x = execution(READY).uuid())), |m| {
-                harm(m, ENDED, |x| x.record.idempotency = None)
+                harm(m, ENDED, |x| x.record.idempotency = None);
             }],
         ),
         (
@@ -487,7 +487,7 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
         (
             Rule::BudgetUsage,
             vec![|m| budget(m, |b| b.record.usage.values_mut().for_each(|usage| *usage = 0)), |m| {
-                budget(m, |b| b.record.usage.extend((0..65).map(|n| (format!("d{n}").parse().unwrap(), 1))))
+                budget(m, |b| b.record.usage.extend((0..65).map(|n| (format!("d{n}").parse().unwrap(), 1))));
             }],
         ),
         (
@@ -508,7 +508,7 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
         (
             Rule::BudgetExhausted,
             vec![|m| budget(m, |b| b.record.exhausted = None), |m| {
-                budget(m, |b| b.record.exhausted.as_mut().unwrap().dimension = "other".parse().unwrap())
+                budget(m, |b| b.record.exhausted.as_mut().unwrap().dimension = "other".parse().unwrap());
             }],
         ),
         (
@@ -518,7 +518,9 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
                 |m| budget(m, |b| b.reports.by_key.clear()),
                 |m| budget(m, |b| b.reports.by_key.values_mut().for_each(|r| r.content.amounts.clear())),
                 |m| {
-                    budget(m, |b| b.record.dimensions = [("x".parse().unwrap(), b.record.dimensions[&tokens()])].into())
+                    budget(m, |b| {
+                        b.record.dimensions = [("x".parse().unwrap(), b.record.dimensions[&tokens()])].into();
+                    });
                 },
             ],
         ),
@@ -542,13 +544,13 @@ fn table() -> Vec<(Rule, Vec<Harm>)> {
         (
             Rule::QuotaSlots,
             vec![|m| quota(m, |q| q.slots.by_end.clear()), |m| quota(m, |q| q.slots.of.clear()), |m| {
-                quota(m, |q| q.record.max_concurrent = Some(1))
+                quota(m, |q| q.record.max_concurrent = Some(1));
             }],
         ),
         (
             Rule::QuotaWaiters,
             vec![|m| quota(m, |q| q.waiters.by_retry.clear()), |m| quota(m, |q| q.waiters.in_order.swap(0, 1)), |m| {
-                quota(m, |q| q.waiters.of.clear())
+                quota(m, |q| q.waiters.of.clear());
             }],
         ),
         (
