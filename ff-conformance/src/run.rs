@@ -30,6 +30,8 @@ pub fn main<H: Harness>(name: &str, start: impl FnOnce() -> H) -> ! {
     }
     trials.extend(random_trials(name, &harness));
     let conclusion = libtest_mimic::run(&arguments, trials);
+    // Exiting drops nothing: what the harness started (a server) must end here.
+    drop(harness);
     conclusion.exit()
 }
 

@@ -148,7 +148,22 @@ pub struct WaitpointHmacKids {
     pub verifying: Vec<VerifyingKid>,
 }
 
+impl VerifyingKid {
+    /// For backends: a kid that verifies until `expires_at`.
+    #[must_use]
+    pub const fn new(kid: Kid, expires_at: TimestampMs, installed_at: TimestampMs) -> Self {
+        Self { kid, expires_at, installed_at }
+    }
+}
+
 impl WaitpointHmacKids {
+    /// For backends: the kids of one partition; brings the verifying ones into their order.
+    #[must_use]
+    pub fn new(current_kid: Option<Kid>, mut verifying: Vec<VerifyingKid>) -> Self {
+        verifying.sort_by(|a, b| (a.expires_at, &a.kid).cmp(&(b.expires_at, &b.kid)));
+        Self { current_kid, verifying }
+    }
+
     /// The kids among a partition's records that are not expired at `now`.
     pub fn of<'a>(
         current_kid: Option<&Kid>,
@@ -160,9 +175,7 @@ impl WaitpointHmacKids {
             let expires_at = record.expires_at.filter(|_| status == KidStatus::Verifying)?;
             Some(VerifyingKid { kid: record.kid.clone(), expires_at, installed_at: record.installed_at })
         };
-        let mut verifying: Vec<_> = records.into_iter().filter_map(verifying).collect();
-        verifying.sort_by(|a, b| (a.expires_at, &a.kid).cmp(&(b.expires_at, &b.kid)));
-        Self { current_kid: current_kid.cloned(), verifying }
+        Self::new(current_kid.cloned(), records.into_iter().filter_map(verifying).collect())
     }
 }
 

@@ -1,0 +1,20 @@
+//! Durable execution on Valkey (7.2 and later) and Redis (7.0 and later).
+//!
+//! Every operation of the contract is one call of a function of the library `ff`, whose Lua source is part of this
+//! crate: atomic in the server, one round trip. The folder `lua/` documents the keys.
+
+mod backend;
+mod call;
+mod claim;
+mod execution;
+mod keystore;
+mod lease;
+mod library;
+mod maintenance;
+mod reads;
+mod record;
+mod refusal;
+mod unsupported;
+
+pub use backend::{ConnectError, Options, ValkeyBackend};
+pub use library::{LIBRARY_VERSION, source as library_source};

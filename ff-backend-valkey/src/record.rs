@@ -1,0 +1,777 @@
+//! Stored records of an execution, unfolded: the packed record, replaced attempts, closed runs.
+//!
+//! The layout is `lua/prelude.lua`'s. What cannot be read is corruption; what can is held against the contract's
+//! decoders, so that nothing illegal passes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ff_core::canon::Digest;
+use ff_core::contracts::decode::{DecodeCause, DecodeError, decode_attempt, decode_execution, decode_run};
+use ff_core::contracts::{ClaimKind, EndedBy, Fence};
+use ff_core::error::EngineError;
+use ff_core::ids::{
+    AttemptId, AttemptIndex, ExecutionId, FlowId, LaneId, LeaseEpoch, LeaseId, Namespace, WorkerId, WorkerInstanceId,
+};
+use ff_core::policy::ExecutionPolicy;
+use ff_core::records::{
+    AttemptRecord, Block, ClosedRun, EndMark, ExecutionRecord, GrantRecord, KeyScope, KeyUse, LastAnswer, LastBy,
+    LastCall, LastOperation, LeaseRecord, NotBefore, PauseKind, Progress, ReplayMark, RunRecord,
+};
+use ff_core::state::{
+    AttemptLifecycle, AttemptState, AttemptType, BlockReason, BlockingReason, EndCause, LifecyclePhase, NotBeforeKind,
+    StateVector, TerminalOutcome,
+};
+use ff_core::time::TimestampMs;
+use rmpv::Value;
+use uuid::Uuid;
+
+use crate::call::{NONE, Pack};
+
+const VERSION: u8 = 1;
+
+/// The vector of its three numbers.
+pub(crate) fn vector(s: u8, a: u8, b: u8, attempted: bool) -> Option<StateVector> {
+    let pending = || {
+        Some(match a {
+            1 => AttemptState::PendingFirstAttempt,
+            2 => AttemptState::PendingRetryAttempt,
+            3 => AttemptState::PendingReplayAttempt,
+            4 => AttemptState::AttemptInterrupted,
+            _ => return None,
+        })
+    };
+    Some(match s {
+        1 => StateVector::ready(pending()?),
+        2 => StateVector::delayed(not_before_kind(b)?, pending()?),
+        3 => StateVector::deps(pending()?),
+        4 => StateVector::blocked(block_reason(b)?, pending()?),
+        5 => StateVector::RUNNING,
+        6 => StateVector::LOST,
+        7 => StateVector::REVOKED,
+        8 => StateVector::suspended(match b {
+            1 => BlockingReason::WaitingForSignal,
+            2 => BlockingReason::WaitingForApproval,
+            3 => BlockingReason::WaitingForCallback,
+            4 => BlockingReason::WaitingForToolResult,
+            5 => BlockingReason::PausedByOperator,
+            6 => BlockingReason::PausedByPolicy,
+            7 => BlockingReason::WaitingForBudget,
+            _ => return None,
+        }),
+        9 => StateVector::done(outcome(b)?, attempted),
+        _ => return None,
+    })
+}
+
+fn nth<T: Copy>(all: &[T], n: u8) -> Option<T> {
+    all.get(usize::from(n).checked_sub(1)?).copied()
+}
+
+fn not_before_kind(b: u8) -> Option<NotBeforeKind> {
+    nth(&[NotBeforeKind::Delay, NotBeforeKind::RetryBackoff, NotBeforeKind::ResumeDelay], b)
+}
+
+fn block_reason(b: u8) -> Option<BlockReason> {
+    nth(
+        &[
+            BlockReason::PausedByOperator,
+            BlockReason::PausedByPolicy,
+            BlockReason::WaitingForBudget,
+            BlockReason::WaitingForQuota,
+            BlockReason::WaitingForCapableWorker,
+        ],
+        b,
+    )
+}
+
+/// The number of a block reason in records and arguments.
+pub(crate) const fn block_number(reason: BlockReason) -> u64 {
+    match reason {
+        BlockReason::PausedByOperator => 1,
+        BlockReason::PausedByPolicy => 2,
+        BlockReason::WaitingForBudget => 3,
+        BlockReason::WaitingForQuota => 4,
+        BlockReason::WaitingForCapableWorker => 5,
+    }
+}
+
+fn outcome(b: u8) -> Option<TerminalOutcome> {
+    nth(
+        &[
+            TerminalOutcome::Success,
+            TerminalOutcome::Failed,
+            TerminalOutcome::Cancelled,
+            TerminalOutcome::Expired,
+            TerminalOutcome::Skipped,
+        ],
+        b,
+    )
+}
+
+fn attempt_lifecycle(n: u8) -> Option<AttemptLifecycle> {
+    nth(
+        &[
+            AttemptLifecycle::Started,
+            AttemptLifecycle::Suspended,
+            AttemptLifecycle::EndedSuccess,
+            AttemptLifecycle::EndedFailure,
+            AttemptLifecycle::EndedCancelled,
+            AttemptLifecycle::InterruptedReclaimed,
+        ],
+        n,
+    )
+}
+
+fn attempt_type(n: u8) -> Option<AttemptType> {
+    nth(&[AttemptType::Initial, AttemptType::Retry, AttemptType::Reclaim, AttemptType::Replay], n)
+}
+
+fn end_cause(n: u8) -> Option<EndCause> {
+    nth(EndCause::ALL, n)
+}
+
+fn pause_kind(n: u8) -> Option<PauseKind> {
+    nth(&[PauseKind::Delay, PauseKind::Children, PauseKind::Suspension], n)
+}
+
+/// The error of a record that cannot be read.
+pub(crate) fn corrupt(record: &str, field: &str, cause: DecodeCause) -> EngineError {
+    EngineError::Corruption(DecodeError { record: record.to_owned(), field: field.to_owned(), cause })
+}
+
+/// A packed record, read from the front.
+struct Cut<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cut<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.rest.split_at_checked(n)?;
+        self.rest = rest;
+        Some(head)
+    }
+
+    fn number(&mut self, n: usize) -> Option<u64> {
+        self.take(n).map(|b| b.iter().fold(0, |sum, b| sum << 8 | u64::from(*b)))
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|b| b[0])
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.number(4).and_then(|n| u32::try_from(n).ok())
+    }
+
+    /// Seven bytes.
+    fn long(&mut self) -> Option<u64> {
+        self.number(7).filter(|n| *n < NONE)
+    }
+
+    fn long_opt(&mut self) -> Option<Option<u64>> {
+        match self.number(7)? {
+            NONE => Some(None),
+            n if n < NONE => Some(Some(n)),
+            _ => None,
+        }
+    }
+
+    fn at(&mut self) -> Option<TimestampMs> {
+        self.long().and_then(TimestampMs::new)
+    }
+
+    fn at_opt(&mut self) -> Option<Option<TimestampMs>> {
+        self.long_opt().map(|n| n.and_then(TimestampMs::new))
+    }
+
+    fn uuid(&mut self) -> Option<Uuid> {
+        self.take(16).and_then(|b| Uuid::from_slice(b).ok())
+    }
+
+    fn length(&mut self, bytes: usize) -> Option<usize> {
+        self.number(bytes).and_then(|n| usize::try_from(n).ok())
+    }
+
+    fn text(&mut self, n: usize) -> Option<&'a str> {
+        self.take(n).and_then(|b| std::str::from_utf8(b).ok())
+    }
+}
+
+/// A member's part of its execution's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberPart {
+    pub(crate) held: bool,
+    pub(crate) incoming: u32,
+    pub(crate) unresolved: u32,
+    pub(crate) satisfied: u32,
+    pub(crate) impossible: u32,
+    pub(crate) name: Option<String>,
+}
+
+/// What one packed record holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: ExecutionRecord,
+    /// The newest attempt.
+    pub(crate) attempt: Option<AttemptRecord>,
+    pub(crate) payload_encoding: Option<String>,
+    pub(crate) member: Option<MemberPart>,
+}
+
+/// The parts that never change after the creation, as Rust packs them.
+pub(crate) struct Core<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) kind: &'a str,
+    pub(crate) encoding: Option<&'a str>,
+    pub(crate) creator: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) key_in_flow: bool,
+    pub(crate) policy: &'a ExecutionPolicy,
+}
+
+impl Core<'_> {
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::new();
+        pack.text(self.namespace.as_str())
+            .text(self.kind)
+            .text_opt(self.encoding)
+            .text_opt(self.creator)
+            .text_opt(self.key)
+            .flag(self.key_in_flow)
+            .bytes(&slim_policy(self.policy));
+        pack.finish()
+    }
+}
+
+/// The policy as JSON without what equals the default; nothing for the default itself.
+fn slim_policy(policy: &ExecutionPolicy) -> Vec<u8> {
+    if *policy == ExecutionPolicy::default() {
+        return Vec::new();
+    }
+    let mut full = serde_json::to_value(policy).unwrap_or_default();
+    let default = serde_json::to_value(ExecutionPolicy::default()).unwrap_or_default();
+    slim(&mut full, &default);
+    serde_json::to_vec(&full).unwrap_or_default()
+}
+
+/// Leaves out the fields of structs that are as in `default`; enums and lists stay whole.
+fn slim(value: &mut serde_json::Value, default: &serde_json::Value) {
+    let (Some(fields), Some(defaults)) = (value.as_object_mut(), default.as_object()) else { return };
+    for (name, default) in defaults {
+        let Some(field) = fields.get_mut(name) else { continue };
+        if field == default {
+            fields.remove(name);
+        } else if !default.as_object().is_some_and(|d| d.contains_key("type")) {
+            slim(field, default);
+        }
+    }
+}
+
+fn fat_policy(json: &[u8]) -> Option<Arc<ExecutionPolicy>> {
+    if json.is_empty() {
+        return Some(Arc::default());
+    }
+    serde_json::from_slice(json).ok().map(Arc::new)
+}
+
+fn text_of(value: &Value) -> Option<Option<String>> {
+    match value {
+        Value::Boolean(false) | Value::Nil => Some(None),
+        Value::String(s) => s.as_str().map(|s| Some(s.to_owned())),
+        _ => None,
+    }
+}
+
+fn bytes_of(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::String(s) => Some(s.as_bytes()),
+        Value::Binary(b) => Some(b),
+        _ => None,
+    }
+}
+
+fn number_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::F64(f) if *f >= 0.0 && f.fract() == 0.0 && *f <= 9_007_199_254_740_992.0 => {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole and in range
+            Some(*f as u64)
+        }
+        _ => value.as_u64(),
+    }
+}
+
+fn at_of(value: &Value) -> Option<Option<TimestampMs>> {
+    match number_of(value) {
+        Some(NONE) => Some(None),
+        Some(n) => TimestampMs::new(n).map(Some),
+        None if matches!(value, Value::Boolean(false) | Value::Nil) => Some(None),
+        None => None,
+    }
+}
+
+/// The rarely used fields: a map of short names.
+#[derive(Default)]
+struct Ext(BTreeMap<String, Value>);
+
+impl Ext {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        let Value::Map(pairs) = read_packed(bytes)? else { return None };
+        pairs.into_iter().map(|(k, v)| Some((k.as_str()?.to_owned(), v))).collect::<Option<_>>().map(Self)
+    }
+
+    fn text(&self, name: &str) -> Option<Option<String>> {
+        self.0.get(name).map_or(Some(None), text_of)
+    }
+
+    fn list(&self, name: &str) -> Option<Option<&Vec<Value>>> {
+        match self.0.get(name) {
+            None => Some(None),
+            Some(Value::Array(items)) => Some(Some(items)),
+            Some(_) => None,
+        }
+    }
+}
+
+/// One packed value that fills all its bytes.
+pub(crate) fn read_packed(mut bytes: &[u8]) -> Option<Value> {
+    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, 16).ok()?;
+    bytes.is_empty().then_some(value)
+}
+
+/// A list or map of Lua with whole numbers as keys.
+fn numbered(value: &Value) -> Option<Vec<(u8, &Value)>> {
+    match value {
+        Value::Array(items) => (1..).zip(items).filter(|(_, v)| !v.is_nil()).map(|(n, v)| Some((n, v))).collect(),
+        Value::Map(pairs) => pairs.iter().map(|(k, v)| Some((u8::try_from(number_of(k)?).ok()?, v))).collect(),
+        _ => None,
+    }
+}
+
+fn ended_by(by: u8, instance: Option<&WorkerInstanceId>, identity: Option<String>) -> Option<Option<EndedBy>> {
+    Some(match by {
+        0 => None,
+        1 => Some(EndedBy::Engine),
+        2 => Some(EndedBy::Worker { worker_instance_id: instance?.clone() }),
+        3 => Some(EndedBy::Operator { identity: identity? }),
+        _ => return None,
+    })
+}
+
+fn holder(text: &str) -> Option<(WorkerId, WorkerInstanceId)> {
+    let (worker, instance) = text.split_once('\n')?;
+    Some((WorkerId::new(worker).ok()?, WorkerInstanceId::new(instance).ok()?))
+}
+
+fn replay_mark(value: Option<&Vec<Value>>) -> Option<Option<ReplayMark>> {
+    let Some(items) = value else { return Some(None) };
+    let [reason, by, at, digest] = items.as_slice() else { return None };
+    Some(Some(ReplayMark {
+        reason: text_of(reason)??,
+        by: text_of(by)??,
+        at: at_of(at)??,
+        digest: Digest::from_bytes(bytes_of(digest)?.try_into().ok()?),
+    }))
+}
+
+fn last_call(bytes: &[u8]) -> Option<Option<LastCall>> {
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    let mut c = Cut { rest: bytes };
+    let operation = nth(
+        &[
+            LastOperation::CompleteExecution,
+            LastOperation::FailExecution,
+            LastOperation::CancelExecution,
+            LastOperation::DelayExecution,
+            LastOperation::MoveToWaitingChildren,
+        ],
+        c.byte()?,
+    )?;
+    let by = c.byte()?;
+    let run = c.u32()?;
+    let digest = Digest::from_bytes(c.take(32)?.try_into().ok()?);
+    let (kind, v, w) = (c.byte()?, c.long()?, c.long()?);
+    let answer = match kind {
+        1 => LastAnswer::Completed,
+        2 => LastAnswer::RetryScheduled { retry_at: TimestampMs::new(v)? },
+        3 => LastAnswer::Ended,
+        4 => LastAnswer::Cancelled {
+            from: nth(
+                &[
+                    LifecyclePhase::Runnable,
+                    LifecyclePhase::Active,
+                    LifecyclePhase::Suspended,
+                    LifecyclePhase::Terminal,
+                ],
+                u8::try_from(v).ok()?,
+            )?,
+        },
+        5 => LastAnswer::Delayed { until: TimestampMs::new(v)? },
+        6 => LastAnswer::Moved { unresolved_count: u32::try_from(v).ok()?, impossible_count: u32::try_from(w).ok()? },
+        _ => return None,
+    };
+    let by = match by {
+        1 => {
+            let fence = Fence {
+                lease_id: LeaseId::from_uuid(c.uuid()?),
+                lease_epoch: LeaseEpoch(c.long()?),
+                attempt_id: AttemptId::from_uuid(c.uuid()?),
+            };
+            if !c.rest.is_empty() {
+                return None;
+            }
+            LastBy::Worker(fence)
+        }
+        2 => LastBy::Operator { identity: std::str::from_utf8(c.rest).ok()?.to_owned() },
+        _ => return None,
+    };
+    Some(Some(LastCall { operation, by, run, digest, answer }))
+}
+
+/// Unfolds a packed record. Legality between fields is the decoder's: [`execution`].
+fn unfold(id: ExecutionId, bytes: &[u8]) -> Option<Stored> {
+    let mut c = Cut { rest: bytes };
+    if c.byte()? != VERSION {
+        return None;
+    }
+    let (s, a, b) = (c.byte()?, c.byte()?, c.byte()?);
+    let _admission_controlled = c.byte()?;
+    let priority = i32::from_be_bytes(c.take(4)?.try_into().ok()?);
+    let (created_at, last_transition_at, last_mutation_at) = (c.at()?, c.at()?, c.at()?);
+    let (started_at, completed_at, purge_at, deadline_at, not_before) =
+        (c.at_opt()?, c.at_opt()?, c.at_opt()?, c.at_opt()?, c.at_opt()?);
+    let nb_kind = c.byte()?;
+    let attempt_count = c.u32()?;
+    let lease_epoch = LeaseEpoch(c.long()?);
+    let (retry_count, reclaim_count, total_retries, total_reclaims, replay_count) =
+        (c.u32()?, c.u32()?, c.u32()?, c.u32()?, c.u32()?);
+    let (cause, by) = (c.byte()?, c.byte()?);
+    let (signal_count, signal_bytes, next_signal_seq, waitpoint_count) = (c.u32()?, c.long()?, c.long()?, c.u32()?);
+    let _suspension_timeout_at = c.at_opt()?;
+    let attempt_id = AttemptId::from_uuid(c.uuid()?);
+    let (a_type, a_run, a_started, a_state) = (c.byte()?, c.u32()?, c.at_opt()?, c.byte()?);
+    let lease_id = LeaseId::from_uuid(c.uuid()?);
+    let (attempt_deadline_at, timeout_remaining_ms) = (c.at_opt()?, c.long_opt()?);
+    let (p_kind, paused_at, resumed_at) = (c.byte()?, c.at_opt()?, c.at_opt()?);
+    let (a_ended, a_cause, a_by) = (c.at_opt()?, c.byte()?, c.byte()?);
+    let (l_kind, l_acquired, l_expires, l_renewed) = (c.byte()?, c.at_opt()?, c.at_opt()?, c.at_opt()?);
+    let _frozen = c.take(4 + 4 + 7 + 7)?;
+    let key_end = c.at_opt()?;
+    let fingerprint = Digest::from_bytes(c.take(32)?.try_into().ok()?);
+    let lengths = [
+        c.length(2)?,
+        c.length(2)?,
+        c.length(2)?,
+        c.length(4)?,
+        c.length(2)?,
+        c.length(4)?,
+        c.length(2)?,
+        c.length(4)?,
+    ];
+    let [route, holder_bytes, member, tags, frozen, core, last, ext] = lengths;
+    let (lane, _set) = c.text(route)?.split_once('\n')?;
+    let lane_id = LaneId::new(lane).ok()?;
+    let owner = match c.text(holder_bytes)? {
+        "" => None,
+        text => Some(holder(text)?),
+    };
+    let instance = owner.as_ref().map(|(_, instance)| instance);
+    let (flow_id, member) = match c.take(member)? {
+        [] => (None, None),
+        bytes => {
+            let mut m = Cut { rest: bytes };
+            let flow = FlowId::from_parts(id.partition(), m.uuid()?);
+            let held = m.byte()? == 1;
+            let (incoming, unresolved, satisfied, impossible) = (m.u32()?, m.u32()?, m.u32()?, m.u32()?);
+            let name = std::str::from_utf8(m.rest).ok().map(str::to_owned)?;
+            let name = (!name.is_empty()).then_some(name);
+            (Some(flow), Some(MemberPart { held, incoming, unresolved, satisfied, impossible, name }))
+        }
+    };
+    let tags = match c.take(tags)? {
+        [] => BTreeMap::new(),
+        bytes => match read_packed(bytes)? {
+            Value::Map(pairs) => pairs
+                .iter()
+                .map(|(k, v)| Some((k.as_str()?.to_owned(), v.as_str()?.to_owned())))
+                .collect::<Option<_>>()?,
+            _ => return None,
+        },
+    };
+    let _frozen = c.take(frozen)?;
+    let Value::Array(core) = read_packed(c.take(core)?)? else { return None };
+    let [namespace, kind, encoding, creator, key, key_in_flow, policy] = core.as_slice() else { return None };
+    let last_call = last_call(c.take(last)?)?;
+    let ext = Ext::read(c.take(ext)?)?;
+    if !c.rest.is_empty() {
+        return None;
+    }
+
+    let idempotency = match (text_of(key)?, key_end) {
+        (None, None) => None,
+        (Some(key), Some(expires_at)) => {
+            let scope = if key_in_flow.as_bool()? { KeyScope::Flow } else { KeyScope::Namespace };
+            Some(KeyUse { key, scope, expires_at })
+        }
+        _ => return None,
+    };
+    let mut blocks = BTreeMap::new();
+    if let Some(list) = ext.0.get("bl") {
+        for (reason, block) in numbered(list)? {
+            let Value::Array(block) = block else { return None };
+            let [detail, until, by, at] = block.as_slice() else { return None };
+            blocks.insert(
+                block_reason(reason)?,
+                Block { detail: text_of(detail)??, until: at_of(until)?, by: text_of(by)??, blocked_at: at_of(at)?? },
+            );
+        }
+    }
+    let progress = match ext.list("pr")?.map(Vec::as_slice) {
+        None => None,
+        Some([pct, message, at]) => Some(Progress {
+            pct: match number_of(pct) {
+                Some(n) => Some(u8::try_from(n).ok()?),
+                None => None,
+            },
+            message: text_of(message)?,
+            updated_at: at_of(at)??,
+        }),
+        Some(_) => return None,
+    };
+    let grant = match ext.list("gr")?.map(Vec::as_slice) {
+        None => None,
+        Some([by, at, until]) => {
+            let (worker_id, worker_instance_id) = holder(by.as_str()?)?;
+            Some(GrantRecord { worker_id, worker_instance_id, granted_at: at_of(at)??, expires_at: at_of(until)?? })
+        }
+        Some(_) => return None,
+    };
+    let mark = |at: Option<TimestampMs>, cause: u8, by: u8, identity: Option<String>| match at {
+        None => Some(None),
+        Some(at) => Some(Some(EndMark { at, cause: end_cause(cause)?, by: ended_by(by, instance, identity)?? })),
+    };
+    let lease = if s == 5 {
+        let (worker_id, worker_instance_id) = owner.clone()?;
+        Some(LeaseRecord {
+            lease_id,
+            claim_kind: nth(ClaimKind::ALL, l_kind)?,
+            worker_id,
+            worker_instance_id,
+            acquired_at: l_acquired?,
+            expires_at: l_expires?,
+            renewed_at: l_renewed,
+        })
+    } else {
+        None
+    };
+    let attempt = match attempt_count.checked_sub(1) {
+        None => None,
+        Some(index) => {
+            let (worker_id, worker_instance_id) = owner.clone()?;
+            Some(AttemptRecord {
+                execution_id: id,
+                attempt_index: AttemptIndex(index),
+                attempt_id,
+                attempt_type: attempt_type(a_type)?,
+                run: a_run,
+                started_at: a_started?,
+                attempt_state: attempt_lifecycle(a_state)?,
+                lease_id,
+                lease_epoch,
+                worker_id,
+                worker_instance_id,
+                attempt_deadline_at,
+                timeout_remaining_ms,
+                pause_kind: pause_kind(p_kind),
+                paused_at,
+                resumed_at,
+                ended: mark(a_ended, a_cause, a_by, ext.text("ab")?)?,
+                failure_reason: ext.text("afr")?,
+                failure_category: ext.text("afc")?,
+            })
+        }
+    };
+    let record = ExecutionRecord {
+        execution_id: id,
+        namespace: Namespace::new(namespace.as_str()?).ok()?,
+        lane_id,
+        kind: kind.as_str()?.to_owned(),
+        policy: fat_policy(bytes_of(policy)?)?,
+        creator: text_of(creator)?,
+        created_at,
+        fingerprint,
+        idempotency,
+        flow_id,
+        vector: vector(s, a, b, attempt_count > 0)?,
+        priority,
+        tags,
+        attempt_count,
+        lease_epoch,
+        retry_count,
+        reclaim_count,
+        total_retries,
+        total_reclaims,
+        replay_count,
+        replay: replay_mark(ext.list("rp")?)?,
+        started_at,
+        ended: mark(completed_at, cause, by, ext.text("eb")?)?,
+        purge_at,
+        failure_reason: ext.text("fr")?,
+        failure_category: ext.text("fc")?,
+        cancel_reason: ext.text("cr")?,
+        deadline_at,
+        not_before: match not_before {
+            None => None,
+            Some(at) => Some(NotBefore { at, kind: not_before_kind(nb_kind)? }),
+        },
+        blocks,
+        progress,
+        signal_count,
+        signal_bytes,
+        next_signal_seq,
+        waitpoint_count,
+        last_call,
+        last_transition_at,
+        last_mutation_at,
+        lease,
+        grant,
+    };
+    Some(Stored { record, attempt, payload_encoding: text_of(encoding)?, member })
+}
+
+/// The execution of a packed record.
+///
+/// # Errors
+/// `Corruption`, also of what is well packed but not legal.
+pub(crate) fn execution(id: ExecutionId, bytes: &[u8]) -> Result<Stored, EngineError> {
+    let stored = unfold(id, bytes).ok_or_else(|| {
+        let version = bytes.first().is_some_and(|v| *v != VERSION);
+        let cause = if version { DecodeCause::UnsupportedVersion } else { DecodeCause::IllegalState };
+        corrupt("execution", "version", cause)
+    })?;
+    decode_execution(id, &stored.record.encode())?;
+    if let Some(attempt) = &stored.attempt {
+        decode_attempt(id, attempt.attempt_index, &attempt.encode())?;
+    }
+    Ok(stored)
+}
+
+/// A replaced attempt, or the newest as it is packed for lists.
+///
+/// # Errors
+/// `Corruption`.
+pub(crate) fn attempt(id: ExecutionId, index: AttemptIndex, bytes: &[u8]) -> Result<AttemptRecord, EngineError> {
+    let unfold = || {
+        let Value::Array(v) = read_packed(bytes)? else { return None };
+        let [
+            _,
+            aid,
+            kind,
+            run,
+            started,
+            state,
+            lid,
+            epoch,
+            owner,
+            due,
+            left,
+            pkind,
+            paused,
+            resumed,
+            ended,
+            cause,
+            by,
+            identity,
+            reason,
+            category,
+        ] = v.as_slice()
+        else {
+            return None;
+        };
+        let byte = |v: &Value| number_of(v).and_then(|n| u8::try_from(n).ok());
+        let uuid = |v: &Value| bytes_of(v).and_then(|b| Uuid::from_slice(b).ok());
+        let (worker_id, worker_instance_id) = holder(owner.as_str()?)?;
+        let ended = match at_of(ended)? {
+            None => None,
+            Some(at) => Some(EndMark {
+                at,
+                cause: end_cause(byte(cause)?)?,
+                by: ended_by(byte(by)?, Some(&worker_instance_id), text_of(identity)?)??,
+            }),
+        };
+        Some(AttemptRecord {
+            execution_id: id,
+            attempt_index: index,
+            attempt_id: AttemptId::from_uuid(uuid(aid)?),
+            attempt_type: attempt_type(byte(kind)?)?,
+            run: u32::try_from(number_of(run)?).ok()?,
+            started_at: at_of(started)??,
+            attempt_state: attempt_lifecycle(byte(state)?)?,
+            lease_id: LeaseId::from_uuid(uuid(lid)?),
+            lease_epoch: LeaseEpoch(number_of(epoch)?),
+            worker_id,
+            worker_instance_id,
+            attempt_deadline_at: at_of(due)?,
+            timeout_remaining_ms: number_of(left).filter(|n| *n != NONE),
+            pause_kind: pause_kind(byte(pkind)?),
+            paused_at: at_of(paused)?,
+            resumed_at: at_of(resumed)?,
+            ended,
+            failure_reason: text_of(reason)?,
+            failure_category: text_of(category)?,
+        })
+    };
+    let record = unfold().ok_or_else(|| corrupt("attempt", "version", DecodeCause::IllegalState))?;
+    decode_attempt(id, index, &record.encode())?;
+    Ok(record)
+}
+
+/// A run: its result, and what a replay wrote of it.
+///
+/// # Errors
+/// `Corruption`.
+pub(crate) fn run(
+    id: ExecutionId,
+    run: u32,
+    result: Option<Bytes>,
+    result_encoding: Option<String>,
+    closed: Option<&[u8]>,
+) -> Result<RunRecord, EngineError> {
+    let unfold = |bytes: &[u8]| {
+        let Value::Array(v) = read_packed(bytes)? else { return None };
+        let [_, how, at, cause, by, who, reason, category, cancel, deadline, replay] = v.as_slice() else {
+            return None;
+        };
+        let byte = |v: &Value| number_of(v).and_then(|n| u8::try_from(n).ok());
+        let who = text_of(who)?;
+        let by = match byte(by)? {
+            2 => {
+                let (_, instance) = holder(who.as_deref()?)?;
+                ended_by(2, Some(&instance), None)??
+            }
+            n => ended_by(n, None, who)??,
+        };
+        Some(ClosedRun {
+            outcome: outcome(byte(how)?)?,
+            ended: EndMark { at: at_of(at)??, cause: end_cause(byte(cause)?)?, by },
+            failure_reason: text_of(reason)?,
+            failure_category: text_of(category)?,
+            cancel_reason: text_of(cancel)?,
+            deadline_at: at_of(deadline)?,
+            replay: replay_mark(replay.as_array())?,
+        })
+    };
+    let closed = match closed {
+        None => None,
+        Some(bytes) => Some(unfold(bytes).ok_or_else(|| corrupt("run", "version", DecodeCause::IllegalState))?),
+    };
+    let record = RunRecord { execution_id: id, run, result, result_encoding, closed };
+    decode_run(id, run, &record.encode())?;
+    Ok(record)
+}

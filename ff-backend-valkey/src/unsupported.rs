@@ -1,0 +1,69 @@
+//! Operations that this backend lacks yet.
+
+use async_trait::async_trait;
+use ff_core::contracts::*; // the domains name nearly all of it
+use ff_core::engine_backend::*; // and their traits
+use ff_core::error::EngineError;
+
+use crate::ValkeyBackend;
+
+macro_rules! unsupported {
+    ($($Trait:ident { $($method:ident($Args:ident) -> $Result:ident;)* })*) => { $(
+        #[async_trait]
+        impl $Trait for ValkeyBackend {
+            $(async fn $method(&self, _args: $Args) -> Result<$Result, EngineError> {
+                Err(EngineError::Unsupported { what: stringify!($method).to_owned() })
+            })*
+        }
+    )* };
+}
+
+unsupported! {
+    SuspensionOps {
+        suspend_execution(SuspendExecutionArgs) -> SuspendExecutionResult;
+        resume_execution(ResumeExecutionArgs) -> ResumeExecutionResult;
+        create_pending_waitpoint(CreatePendingWaitpointArgs) -> CreatePendingWaitpointResult;
+        close_waitpoint(CloseWaitpointArgs) -> CloseWaitpointResult;
+        expire_suspension(ExpireSuspensionArgs) -> ExpireSuspensionResult;
+        list_pending_waitpoints(ListPendingWaitpointsArgs) -> ListPendingWaitpointsResult;
+    }
+    SignalOps {
+        deliver_signal(DeliverSignalArgs) -> DeliverSignalResult;
+        buffer_signal(BufferSignalArgs) -> BufferSignalResult;
+        list_signals(ListSignalsArgs) -> ListSignalsResult;
+    }
+    FlowOps {
+        create_flow(CreateFlowArgs) -> CreateFlowResult;
+        submit_flow(SubmitFlowArgs) -> SubmitFlowResult;
+        add_execution_to_flow(AddExecutionToFlowArgs) -> AddExecutionToFlowResult;
+        seal_flow(SealFlowArgs) -> SealFlowResult;
+        stage_dependency_edge(StageDependencyEdgeArgs) -> StageDependencyEdgeResult;
+        apply_dependency_to_child(ApplyDependencyToChildArgs) -> ApplyDependencyToChildResult;
+        resolve_dependency(ResolveDependencyArgs) -> ResolveDependencyResult;
+        evaluate_flow_eligibility(EvaluateFlowEligibilityArgs) -> EvaluateFlowEligibilityResult;
+        promote_blocked_to_eligible(PromoteBlockedToEligibleArgs) -> PromoteBlockedToEligibleResult;
+        cancel_flow(CancelFlowArgs) -> CancelFlowResult;
+        set_flow_tags(SetFlowTagsArgs) -> SetFlowTagsResult;
+        describe_flow(DescribeFlowArgs) -> FlowSnapshot;
+        describe_edge(DescribeEdgeArgs) -> EdgeSnapshot;
+        list_edges(ListEdgesArgs) -> ListEdgesResult;
+        list_flow_members(ListFlowMembersArgs) -> ListFlowMembersResult;
+    }
+    BudgetOps {
+        create_budget(CreateBudgetArgs) -> CreateBudgetResult;
+        report_usage(ReportUsageArgs) -> ReportUsageResult;
+        reset_budget(ResetBudgetArgs) -> ResetBudgetResult;
+        get_budget_status(GetBudgetStatusArgs) -> BudgetStatus;
+    }
+    QuotaOps {
+        create_quota_policy(CreateQuotaPolicyArgs) -> CreateQuotaPolicyResult;
+        check_admission(CheckAdmissionArgs) -> CheckAdmissionResult;
+        release_admission(ReleaseAdmissionArgs) -> ReleaseAdmissionResult;
+        get_quota_status(GetQuotaStatusArgs) -> QuotaStatus;
+    }
+    StreamOps {
+        append_frame(AppendFrameArgs) -> AppendFrameResult;
+        read_frames(ReadFramesArgs) -> ReadFramesResult;
+        tail_frames(TailFramesArgs) -> TailFramesResult;
+    }
+}

@@ -1,0 +1,115 @@
+//! Private Valkey and Redis servers: each in a folder of its own, on a unix socket, gone when dropped.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `valkey-server`.
+    Valkey,
+    /// `redis-server`.
+    Redis,
+}
+
+impl Kind {
+    /// The program.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Valkey => "valkey-server",
+            Self::Redis => "redis-server",
+        }
+    }
+
+    /// Whether the program is installed.
+    #[must_use]
+    pub fn is_installed(self) -> bool {
+        Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    }
+}
+
+/// A running server without persistence.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Errors
+    /// When the program is missing or does not listen within ten seconds.
+    pub fn start(kind: Kind) -> io::Result<Self> {
+        Self::start_with(kind, &[])
+    }
+
+    /// Starts a server with further options, as on its command line.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(kind: Kind, options: &[&str]) -> io::Result<Self> {
+        let folder = TempDir::with_prefix("ff-")?;
+        let child = spawn(kind, folder.path(), options)?;
+        let mut server = Self { child, folder };
+        server.wait()?;
+        Ok(server)
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(self.socket()).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended at once: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The URL of its database 0.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+fn spawn(kind: Kind, folder: &Path, options: &[&str]) -> io::Result<Child> {
+    Command::new(kind.program())
+        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+        .arg(folder.join("socket"))
+        .arg("--dir")
+        .arg(folder)
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", kind.program())))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,402 @@
+-- Domain claim: execution.md, section 5.
+
+local F = F
+local NONE = 9007199254740992
+
+-- The heads of one claim_next that it ends or drops, at most.
+local MAX_ENDED = 64
+local MAX_PAYLOAD = 4194304
+local MAX_INPUTS = 256
+local MAX_CANDIDATES = 16
+
+-- Whether this is the claim that made the lease of x: nil, or true.
+local function is_repeat(c, x, lease, holder, attempt, kind)
+	return x.s == 5 and x.lid == lease and x.lexp > c.now and x.holder == holder and (not kind or x.lkind == kind)
+		and (x.lkind == 2 or x.aid == attempt)
+end
+
+-- Whether the lease index holds this lease of x in earnest: a record decides, never an entry that a crash left.
+local function in_use(x, lease)
+	return x and x.s == 5 and x.lid == lease
+end
+
+-- Why x, by its vector alone, is not to be claimed: nil if it is READY.
+local WHY = { false, 'delayed', 'dependencies', 'blocked', 'not_runnable', 'not_runnable', 'not_runnable',
+	'not_runnable', 'not_runnable' }
+
+-- Refuses what is not READY or not to be handed out.
+local function eligible(c, x)
+	local why = WHY[x.s]
+	if not why then
+		if F.covered(c, x) then
+			why = 'flow_cancelled'
+		elseif x.deadline <= c.now then
+			why = 'deadline_passed'
+		end
+	end
+	if why then
+		return { '!', 'execution_not_eligible', F.summary(x), why }
+	end
+	return nil
+end
+
+-- Refuses what is not LOST or REVOKED or not to be handed out. `lapsed` also takes a lease that ran out unmarked.
+local function reclaimable(c, x, lapsed)
+	local why
+	if x.s ~= 6 and x.s ~= 7 and not (lapsed and x.s == 5 and x.lexp <= c.now) then
+		why = 'not_lost'
+	elseif x.nb ~= NONE then
+		why = 'delayed'
+	elseif x.ext.bl then
+		why = 'blocked'
+	elseif F.covered(c, x) then
+		why = 'flow_cancelled'
+	elseif x.deadline <= c.now then
+		why = 'deadline_passed'
+	end
+	if why then
+		return { '!', 'execution_not_reclaimable', F.summary(x), why }
+	end
+	return nil
+end
+
+-- The tokens of the required set (comma-joined, sorted) that are not among `has`, joined by commas.
+local function missing(set, has)
+	local out
+	for token in string.gmatch(set, '[^,]+') do
+		if not has[token] then
+			out = out and out .. ',' .. token or token
+		end
+	end
+	return out
+end
+
+local function tokens(list)
+	local has = {}
+	for i = 1, #list do
+		has[list[i]] = true
+	end
+	return has
+end
+
+-- A live grant, and whether it is this holder's.
+local function live_grant(c, x)
+	local g = x.ext.gr
+	if g and g[3] > c.now then
+		return g
+	end
+	return nil
+end
+
+local function grant(c, x, holder, capabilities, ttl)
+	local g = live_grant(c, x)
+	if g then
+		if g[1] == holder then
+			return nil
+		end
+		return { '!', 'grant_already_exists', g[3] }
+	end
+	local _, set = F.split(x.route)
+	local lacks = missing(set, tokens(capabilities))
+	if lacks then
+		return { '!', 'capability_mismatch', lacks }
+	end
+	return nil
+end
+
+local function give(c, x, holder, ttl)
+	if not live_grant(c, x) then
+		x.ext.gr = { holder, c.now, F.after(c.now, ttl) }
+		F.touch(c, x)
+	end
+end
+
+-- ff_issue_claim_grant. a: 2 id, 3 holder, 4 capabilities, 5 ttl. Reply: { 'granted', record }.
+local function issue_claim_grant(keys, args)
+	local c, a = F.open(keys, args)
+	local x = F.find(c, a[2])
+	if not x then
+		return { '!', 'execution_not_found' }
+	end
+	local refused = eligible(c, x) or grant(c, x, a[3], a[4], a[5])
+	if refused then
+		return refused
+	end
+	give(c, x, a[3], a[5])
+	F.finish(c)
+	return { 'granted', F.encode(x) }
+end
+
+-- ff_issue_reclaim_grant. a: as ff_issue_claim_grant. Reply: { 'granted', record } | { 'ended', summary }.
+local function issue_reclaim_grant(keys, args)
+	local c, a = F.open(keys, args)
+	local x = F.find(c, a[2])
+	if not x then
+		return { '!', 'execution_not_found' }
+	end
+	local refused = reclaimable(c, x, true) or grant(c, x, a[3], a[4], a[5])
+	if refused then
+		return refused
+	end
+	if x.s == 5 then
+		F.lose(c, x)
+		if x.s == 9 then
+			F.finish(c)
+			return { 'ended', F.summary(x) }
+		end
+	end
+	give(c, x, a[3], a[5])
+	F.finish(c)
+	return { 'granted', F.encode(x) }
+end
+
+-- The claims by id. a: 2 id, 3 holder, 4 lease id, 5 attempt id (resumed: empty), 6 ttl. kind: 1 new, 2 resumed,
+-- 3 reclaimed. Reply: { 'claimed', claim }.
+local function claim_by_id(keys, args, kind)
+	local c, a = F.open(keys, args)
+	local x = F.find(c, a[2])
+	if not x then
+		return { '!', 'execution_not_found' }
+	end
+	local lease, holder = a[4], a[3]
+	local owner = redis.call('HGET', c.p .. 'L', lease)
+	if owner then
+		local o = F.look(c, owner)
+		if in_use(o, lease) then
+			if o == x and is_repeat(c, x, lease, holder, a[5], kind) then
+				return { 'claimed', F.claimed(c, x) }
+			end
+			return { '!', 'lease_id_in_use' }
+		end
+	end
+	local refused
+	if kind == 3 then
+		refused = reclaimable(c, x, false)
+	else
+		refused = eligible(c, x)
+		if not refused and kind == 1 and x.a == 4 then
+			refused = { '!', 'use_claim_resumed_execution' }
+		elseif not refused and kind == 2 and x.a ~= 4 then
+			refused = { '!', 'not_a_resumed_execution' }
+		end
+	end
+	if refused then
+		return refused
+	end
+	local g = x.ext.gr
+	if not g or g[1] ~= holder then
+		return { '!', 'invalid_claim_grant' }
+	end
+	if g[3] <= c.now then
+		return { '!', 'claim_grant_expired', g[3] }
+	end
+	F.acquire(c, x, lease, a[5], holder, a[6])
+	local claim = F.claimed(c, x)
+	F.finish(c)
+	return { 'claimed', claim }
+end
+
+local function claim_execution(keys, args)
+	return claim_by_id(keys, args, 1)
+end
+
+local function claim_resumed_execution(keys, args)
+	return claim_by_id(keys, args, 2)
+end
+
+local function reclaim_execution(keys, args)
+	return claim_by_id(keys, args, 3)
+end
+
+-- The queues of a lane that a worker may serve, by their key's letter.
+local function open_queues(c, letter, lane, sets)
+	local queues = { { key = c.p .. letter .. lane .. '\n', at = 0, n = 0 } }
+	for i = 1, #sets do
+		queues[i + 1] = { key = c.p .. letter .. lane .. '\n' .. sets[i], at = 0, n = 0 }
+	end
+	return queues
+end
+
+-- The head of a queue after those that were taken: score, member.
+local function head(q, want)
+	if q.at >= q.n then
+		if q.over then
+			return nil
+		end
+		local from = q.from or 0
+		q.buf = redis.call('ZRANGE', q.key, from, from + want - 1, 'WITHSCORES')
+		local n = #q.buf / 2
+		q.over = n < want
+		q.from = from + n
+		q.at, q.n = 0, n
+		if n == 0 then
+			return nil
+		end
+	end
+	local score = q.buf[q.at * 2 + 2]
+	return tonumber(score), q.buf[q.at * 2 + 1]
+end
+
+-- The queue with the best head.
+local function best(queues, want)
+	if #queues == 1 then
+		local _, member = head(queues[1], want)
+		return member and queues[1], member
+	end
+	local found, bs, bm
+	for i = 1, #queues do
+		local score, member = head(queues[i], want)
+		if member and (not bm or score < bs or (score == bs and member < bm)) then
+			found, bs, bm = queues[i], score, member
+		end
+	end
+	return found, bm
+end
+
+local function restart(queues)
+	for i = 1, #queues do
+		local q = queues[i]
+		q.at, q.n, q.from, q.over = 0, 0, 0, false
+	end
+end
+
+-- The execution of a head, if it may stand there; else the head is dropped or its execution ended, both counted.
+-- Returns the execution, or nil; `t.left` is what is left of the 64.
+local function serve(c, q, member, t)
+	local x, why = F.look(c, string.sub(member, 8))
+	if not x or not F.queued(x) then
+		-- Unreadable, or an entry that its record does not imply.
+		redis.call('ZREM', q.key, member)
+		t.left = t.left - 1
+		t.why = why
+		return nil
+	end
+	if F.covered(c, x) then
+		F.end_with_flow(c, x)
+	elseif x.deadline <= c.now then
+		F.expire_deadline(c, x)
+	else
+		return x
+	end
+	t.left = t.left - 1
+	F.finish(c)
+	return nil
+end
+
+-- ff_claim_next. a: 2 lane, 3 holder, 4 capabilities, 5 lease ids, 6 attempt ids, 7 ttl.
+-- Reply: { 'next', claims, candidates { id, record, ... }, ready_remaining, next_due_at or false }.
+local function claim_next(keys, args)
+	local c, a = F.open(keys, args)
+	local call = redis.call
+	local lane, holder, leases, attempts, ttl = a[2], a[3], a[5], a[6], a[7]
+	local slots = #leases
+	local owners = call('HMGET', c.p .. 'L', unpack(leases))
+	local repeats
+	for i = 1, slots do
+		if owners[i] then
+			local x = F.look(c, owners[i])
+			if in_use(x, leases[i]) then
+				if not is_repeat(c, x, leases[i], holder, attempts[i], nil) then
+					return { '!', 'lease_id_in_use' }
+				end
+				repeats = repeats or {}
+				repeats[#repeats + 1] = F.claimed(c, x)
+			end
+		end
+	end
+	local first = call('ZRANGE', c.p .. 't', 0, 0, 'WITHSCORES')
+	local sweep_due = first[2] and tonumber(first[2]) <= c.now
+	if sweep_due and not repeats then
+		F.sweep(c, 64)
+	end
+	-- The sets that this worker covers.
+	local sets, has = {}, nil
+	local registered = call('HKEYS', c.p .. 'l' .. lane)
+	for i = 1, #registered do
+		has = has or tokens(a[4])
+		if not missing(registered[i], has) then
+			sets[#sets + 1] = registered[i]
+		end
+	end
+	local queues = open_queues(c, 'r', lane, sets)
+	local claims, candidates, count = {}, {}, 0
+	local t = { left = MAX_ENDED }
+	local quick, soonest = not sweep_due, first[2] and tonumber(first[2]) or NONE
+	if repeats then
+		claims = repeats
+	else
+		local bytes, inputs = 0, 0
+		while count < slots and t.left > 0 and bytes < MAX_PAYLOAD and inputs < MAX_INPUTS do
+			local q, member = best(queues, math.min(slots - count, 64))
+			if not q then
+				break
+			end
+			local x = serve(c, q, member, t)
+			if x then
+				q.at = q.at + 1
+				count = count + 1
+				F.acquire(c, x, leases[count], attempts[count], holder, ttl)
+				local claim = F.claimed(c, x)
+				claims[count] = claim
+				bytes = bytes + (claim[4] and #claim[4] or 0)
+				inputs = inputs + (claim[5] and #claim[5] or 0)
+				soonest = math.min(soonest, x.lexp, x.adue)
+			else
+				F.flush(c)
+				restart(queues)
+				quick = false
+			end
+		end
+		-- Candidates for admission.
+		local waiting = open_queues(c, 'g', lane, sets)
+		local seen = {}
+		while #candidates < MAX_CANDIDATES * 2 do
+			local q, member = best(waiting, MAX_CANDIDATES)
+			if not q then
+				break
+			end
+			if seen[member] then
+				q.at = q.at + 1
+			else
+				local x = t.left > 0 and serve(c, q, member, t)
+				if t.left == 0 and not x then
+					x = F.look(c, string.sub(member, 8))
+					if not x or not F.queued(x) or F.covered(c, x) or x.deadline <= c.now then
+						break
+					end
+				end
+				if x then
+					seen[member] = true
+					q.at = q.at + 1
+					candidates[#candidates + 1] = x.id
+					candidates[#candidates + 1] = F.encode(x)
+				else
+					F.flush(c)
+					restart(waiting)
+					quick = false
+				end
+			end
+		end
+		F.finish(c)
+	end
+	local remaining = 0
+	for i = 1, #queues do
+		remaining = remaining + call('ZCARD', queues[i].key)
+	end
+	if not quick then
+		first = call('ZRANGE', c.p .. 't', 0, 0, 'WITHSCORES')
+		soonest = first[2] and tonumber(first[2]) or NONE
+	end
+	if soonest < 0 then
+		-- The backlog is not empty.
+		soonest = c.now
+	end
+	return { 'next', claims, candidates, remaining, F.opt(soonest) }
+end
+
+redis.register_function('ff_issue_claim_grant', issue_claim_grant)
+redis.register_function('ff_claim_execution', claim_execution)
+redis.register_function('ff_claim_resumed_execution', claim_resumed_execution)
+redis.register_function('ff_claim_next', claim_next)
+redis.register_function('ff_issue_reclaim_grant', issue_reclaim_grant)
+redis.register_function('ff_reclaim_execution', reclaim_execution)

@@ -1,0 +1,512 @@
+-- The call, the execution record and the unit of work.
+--
+-- One chunk: every file of this folder is joined behind this one, each in its own block. While the library loads only
+-- `redis` exists, so nothing here touches `string`, `struct` or `cmsgpack` outside a function.
+--
+-- A call reads, computes on tables, and writes at its end, in `F.flush`: a refusal or an error before that leaves
+-- nothing behind. See README.md of this folder for the keys.
+
+local F = {}
+
+-- 2^53: an absent instant, duration or instant-like number. No legal value reaches it.
+local NONE = 9007199254740992
+
+-- The version of the execution record; the first byte of its key's value. 0 is the tombstone of a purge.
+local RECORD = 1
+
+-- The record's header, see lua/README.md for the fields in order.
+local HEADER = '>BBBBBi4I7I7I7I7I7I7I7I7BI4I7I4I4I4I4I4BBI4I7I7I4I7c16BI4I7Bc16I7I7BI7I7I7BBBI7I7I7I4I4I7I7I7'
+	.. 'c32I2I2I2I4I2I4I2I4'
+local HEADER_BYTES = 316
+local MEMBER = '>c16BI4I4I4I4'
+local MEMBER_BYTES = 33
+
+-- Names of the numbers in records, spelled as in Rust.
+F.PHASE = { 'runnable', 'runnable', 'runnable', 'runnable', 'active', 'active', 'active', 'suspended', 'terminal' }
+F.OUTCOME = { 'success', 'failed', 'cancelled', 'expired', 'skipped' }
+F.PUBLIC = {
+	'waiting', 'delayed', 'rate_limited', 'waiting_children', 'active', 'suspended', 'completed', 'failed', 'cancelled',
+	'expired', 'skipped',
+}
+local PUBLIC_OF = { 1, 2, 4, 1, 5, 5, 5, 6 }
+
+-- The clock of the store, in milliseconds.
+function F.time()
+	local t = redis.call('TIME')
+	return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Opens a call. keys[1] is the prefix of the partition's keys; args[1] a packed array, whose first element is the
+-- manual clock or false. Returns the call and the array.
+function F.open(keys, args)
+	local a = cmsgpack.unpack(args[1])
+	return { p = keys[1], now = a[1] or F.time(), xs = {}, dirty = {}, n = 0 }, a
+end
+
+-- Ends the call as corruption: nothing has been written yet.
+function F.corrupt(what, id)
+	local hex = string.gsub(id or '', '.', function(b)
+		return string.format('%02x', string.byte(b))
+	end)
+	error({ err = 'FFCORRUPT ' .. what .. ' ' .. hex })
+end
+
+-- x + ms, saturating at the greatest instant.
+function F.after(at, ms)
+	local due = at + ms
+	if due > 9007199254740991 then
+		return 9007199254740991
+	end
+	return due
+end
+
+-- An optional number of a record as an answer carries it.
+function F.opt(n)
+	if n == NONE then
+		return false
+	end
+	return n
+end
+
+-- The execution of a stored record; nil if it cannot be decoded.
+local function decode(id, s)
+	local unpack_ = struct.unpack
+	if #s < HEADER_BYTES or string.byte(s) ~= RECORD then
+		return nil
+	end
+	local x = {
+		id = id, s = 0, a = 0, b = 0, adm = 0, prio = 0, created = 0, moved = 0, touched = 0, started = 0, completed = 0,
+		purge = 0, deadline = 0, nb = 0, nbk = 0, attempts = 0, epoch = 0, retries = 0, reclaims = 0, tretries = 0,
+		treclaims = 0, replays = 0, cause = 0, by = 0, signals = 0, sigbytes = 0, sigseq = 0, wps = 0, stimeout = 0,
+		aid = 0, atype = 0, arun = 0, astarted = 0, astate = 0, lid = 0, adue = 0, aleft = 0, pkind = 0, paused = 0,
+		resumed = 0, aended = 0, acause = 0, aby = 0, lkind = 0, lacq = 0, lexp = 0, lren = 0, maxretries = 0,
+		maxreclaims = 0, atimeout = 0, retention = 0, keyend = 0, print = 0, route = 0, holder = 0, tags = 0, frozen = 0,
+		core = 0, last = 0, ext = nil, flow = nil, held = nil, inc = nil, unres = nil, sat = nil, imp = nil, name = nil,
+		wq = false, wl = false,
+	}
+	local _, r, h, m, t, z, o, l, e, at
+	_, x.s, x.a, x.b, x.adm, x.prio, x.created, x.moved, x.touched, x.started, x.completed, x.purge, x.deadline, x.nb,
+		x.nbk, x.attempts, x.epoch, x.retries, x.reclaims, x.tretries, x.treclaims, x.replays, x.cause, x.by, x.signals,
+		x.sigbytes, x.sigseq, x.wps, x.stimeout, x.aid, x.atype, x.arun, x.astarted, x.astate, x.lid, x.adue, x.aleft,
+		x.pkind, x.paused, x.resumed, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren, x.maxretries,
+		x.maxreclaims, x.atimeout, x.retention, x.keyend, x.print, r, h, m, t, z, o, l, e, at = unpack_(HEADER, s)
+	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or x.s < 1 or x.s > 9 then
+		return nil
+	end
+	local sub = string.sub
+	x.route = sub(s, at, at + r - 1)
+	at = at + r
+	x.holder = sub(s, at, at + h - 1)
+	at = at + h
+	if m > 0 then
+		if m < MEMBER_BYTES then
+			return nil
+		end
+		x.flow, x.held, x.inc, x.unres, x.sat, x.imp = unpack_(MEMBER, s, at)
+		x.name = sub(s, at + MEMBER_BYTES, at + m - 1)
+		at = at + m
+	end
+	x.tags = sub(s, at, at + t - 1)
+	at = at + t
+	x.frozen = sub(s, at, at + z - 1)
+	at = at + z
+	x.core = sub(s, at, at + o - 1)
+	at = at + o
+	x.last = sub(s, at, at + l - 1)
+	at = at + l
+	if e > 0 then
+		local ok, ext = pcall(cmsgpack.unpack, sub(s, at))
+		if not ok or type(ext) ~= 'table' then
+			return nil
+		end
+		x.ext = ext
+	else
+		x.ext = {}
+	end
+	return x
+end
+
+-- The stored form of an execution.
+function F.encode(x)
+	local member, ext = '', ''
+	if x.flow then
+		member = struct.pack(MEMBER, x.flow, x.held, x.inc, x.unres, x.sat, x.imp) .. x.name
+	end
+	if next(x.ext) then
+		ext = cmsgpack.pack(x.ext)
+	end
+	return struct.pack(
+		HEADER, RECORD, x.s, x.a, x.b, x.adm, x.prio, x.created, x.moved, x.touched, x.started, x.completed, x.purge,
+		x.deadline, x.nb, x.nbk, x.attempts, x.epoch, x.retries, x.reclaims, x.tretries, x.treclaims, x.replays, x.cause,
+		x.by, x.signals, x.sigbytes, x.sigseq, x.wps, x.stimeout, x.aid, x.atype, x.arun, x.astarted, x.astate, x.lid,
+		x.adue, x.aleft, x.pkind, x.paused, x.resumed, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren,
+		x.maxretries, x.maxreclaims, x.atimeout, x.retention, x.keyend, x.print, #x.route, #x.holder, #member, #x.tags,
+		#x.frozen, #x.core, #x.last, #ext
+	) .. x.route .. x.holder .. member .. x.tags .. x.frozen .. x.core .. x.last .. ext
+end
+
+-- The execution if it exists: nil if not, or if it is being purged (then also 'purging'); nil, 'corrupt' if its record
+-- cannot be decoded. What it implies now is remembered, so that `flush` can tell what has changed.
+function F.look(c, id)
+	local x = c.xs[id]
+	if x then
+		if x.gone then
+			return nil, 'purging'
+		end
+		return x
+	end
+	local s = redis.call('GET', c.p .. 'e' .. id)
+	if not s then
+		return nil
+	end
+	if string.byte(s) == 0 then
+		return nil, 'purging'
+	end
+	x = decode(id, s)
+	if not x then
+		return nil, 'corrupt'
+	end
+	x.raw = s
+	F.remember(x)
+	c.xs[id] = x
+	return x
+end
+
+-- The execution if it exists, else nil. A record that cannot be decoded ends the call.
+function F.find(c, id)
+	local x, why = F.look(c, id)
+	if why == 'corrupt' then
+		F.corrupt('execution', id)
+	end
+	return x, why
+end
+
+-- Index of the public state in F.PUBLIC.
+local function public(x)
+	local s = x.s
+	if s == 9 then
+		return 6 + x.b
+	end
+	if s == 4 and (x.b == 3 or x.b == 4) then
+		return 3
+	end
+	return PUBLIC_OF[s]
+end
+F.public = public
+
+-- Whether it is in its ready queue: READY, LOST or REVOKED without grant, block or not_before.
+local function queued(x)
+	local s = x.s
+	return (s == 1 or s == 6 or s == 7) and x.nb == NONE and not x.ext.bl and not x.ext.gr
+end
+F.queued = queued
+
+-- Remembers what the record implies.
+function F.remember(x)
+	x.wq = queued(x)
+	x.wprio = x.prio
+	x.wp = public(x)
+	x.wl = x.s == 5 and x.lid
+	x.w1 = x.s == 5 and x.lexp or NONE
+	x.w2 = x.adue
+	x.w3 = x.s ~= 9 and x.deadline or NONE
+	x.w4 = x.nb
+	x.w5 = x.stimeout
+	x.w7 = x.ext.gr and x.ext.gr[3] or NONE
+	x.w9 = x.purge
+	local bl = x.ext.bl
+	if bl then
+		local due = {}
+		for reason, block in pairs(bl) do
+			if block[2] then
+				due[reason] = block[2]
+			end
+		end
+		x.w8 = due
+	else
+		x.w8 = nil
+	end
+end
+
+-- Says that x is written; `now` is its last mutation.
+function F.touch(c, x)
+	x.touched = c.now
+	F.put(c, x)
+end
+
+-- Marks x for writing.
+function F.put(c, x)
+	if not x.dirty then
+		x.dirty = true
+		c.n = c.n + 1
+		c.dirty[c.n] = x
+	end
+end
+
+-- Sets the vector; a change voids the grant.
+function F.vector(c, x, s, a, b)
+	if x.s ~= s or x.a ~= a or x.b ~= b then
+		local was = x.flow and public(x)
+		x.s, x.a, x.b = s, a, b
+		x.moved = c.now
+		x.ext.gr = nil
+		if was and was ~= public(x) then
+			F.member_moved(c, x, was, public(x))
+		end
+	end
+end
+
+-- Arms a timer that no execution record implies by itself (a waitpoint, a flow), or disarms it with due = false.
+-- `rest` is what follows the kind: '\0' .. execution id .. waitpoint id, or '\1' .. flow id.
+function F.timer(c, kind, rest, due)
+	local t = c.timers
+	if not t then
+		t = {}
+		c.timers = t
+	end
+	t[string.char(kind) .. rest] = due
+end
+
+-- A write that goes before the records (results, attempts, edges), in order.
+function F.write(c, ...)
+	local w = c.writes
+	if not w then
+		w = {}
+		c.writes = w
+	end
+	w[#w + 1] = { ... }
+end
+
+-- A write that goes after everything else, in order.
+function F.late(c, ...)
+	local w = c.lates
+	if not w then
+		w = {}
+		c.lates = w
+	end
+	w[#w + 1] = { ... }
+end
+
+local function push(t, key, v, w)
+	local l = t[key]
+	if not l then
+		t[key] = { v, w }
+		return
+	end
+	local n = #l
+	l[n + 1] = v
+	l[n + 2] = w
+end
+
+local function append(t, key, v)
+	local l = t[key]
+	if l then
+		l[#l + 1] = v
+	else
+		t[key] = { v }
+	end
+end
+
+local function arm(zadd, zrem, key, member, due)
+	if due == NONE then
+		append(zrem, key, member)
+	else
+		push(zadd, key, due, member)
+	end
+end
+
+-- Keeps argument lists far below the stack's limit.
+local function each(verb, lists)
+	local call = redis.call
+	for key, l in pairs(lists) do
+		local n = #l
+		if n <= 512 then
+			call(verb, key, unpack(l))
+		else
+			for i = 1, n, 512 do
+				call(verb, key, unpack(l, i, math.min(i + 511, n)))
+			end
+		end
+	end
+end
+
+local function add(sums, key, field, n)
+	local f = sums[key]
+	if not f then
+		f = {}
+		sums[key] = f
+	end
+	f[field] = (f[field] or 0) + n
+end
+
+-- Adds n to a counter (a hash field) when the call is written.
+function F.count(c, key, field, n)
+	local s = c.sums
+	if not s then
+		s = {}
+		c.sums = s
+	end
+	add(s, key, field, n)
+end
+
+-- The lane of an execution: what stands before the newline of its route.
+function F.lane(x)
+	return string.sub(x.route, 1, string.find(x.route, '\n', 1, true) - 1)
+end
+
+-- Writes everything: first what only adds (results, index entries), then the records, then what removes. A call that
+-- dies between leaves index entries that nobody believes: each is held against its record before it is used.
+function F.flush(c)
+	local call = redis.call
+	local p = c.p
+	if c.before_flush then
+		c.before_flush(c)
+	end
+	local w = c.writes
+	if w then
+		for i = 1, #w do
+			call(unpack(w[i]))
+		end
+		c.writes = nil
+	end
+	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, c.sums or {}
+	c.sums = sums
+	local tkey, lkey = p .. 't', p .. 'L'
+	local char = string.char
+	for i = 1, c.n do
+		local x = c.dirty[i]
+		local id = x.id
+		-- Ready queue.
+		local q = not x.gone and queued(x)
+		if q or x.wq then
+			local key = p .. (x.adm == 1 and 'g' or 'r') .. x.route
+			if q then
+				if not x.wq or x.prio ~= x.wprio then
+					push(zadd, key, -x.prio, struct.pack('>I7', x.created) .. id)
+				end
+			else
+				append(zrem, key, struct.pack('>I7', x.created) .. id)
+			end
+		end
+		-- Timers.
+		local d1, d2, d3, d4, d5, d7, d9 = NONE, x.adue, NONE, x.nb, x.stimeout, NONE, x.purge
+		if x.gone then
+			d2, d4, d5, d9 = NONE, NONE, NONE, NONE
+		else
+			if x.s == 5 then
+				d1 = x.lexp
+			end
+			if x.s ~= 9 then
+				d3 = x.deadline
+			end
+			if x.ext.gr then
+				d7 = x.ext.gr[3]
+			end
+		end
+		if x.w1 ~= d1 then
+			arm(zadd, zrem, tkey, char(1, 0) .. id, d1)
+		end
+		if x.w2 ~= d2 then
+			arm(zadd, zrem, tkey, char(2, 0) .. id, d2)
+		end
+		if x.w3 ~= d3 then
+			arm(zadd, zrem, tkey, char(3, 0) .. id, d3)
+		end
+		if x.w4 ~= d4 then
+			arm(zadd, zrem, tkey, char(4, 0) .. id, d4)
+		end
+		if x.w5 ~= d5 then
+			arm(zadd, zrem, tkey, char(5, 0) .. id, d5)
+		end
+		if x.w7 ~= d7 then
+			arm(zadd, zrem, tkey, char(7, 0) .. id, d7)
+		end
+		if x.w9 ~= d9 then
+			arm(zadd, zrem, tkey, char(9, 0) .. id, d9)
+		end
+		local bl, w8 = not x.gone and x.ext.bl, x.w8
+		if bl or w8 then
+			for reason = 1, 5 do
+				local due = bl and bl[reason] and bl[reason][2] or NONE
+				local was = w8 and w8[reason] or NONE
+				if due ~= was then
+					F.timer(c, 8, '\0' .. id .. char(reason), due ~= NONE and due)
+				end
+			end
+		end
+		-- Lease index.
+		local lease = x.s == 5 and not x.gone and x.lid
+		if lease ~= x.wl then
+			if lease then
+				push(hset, lkey, lease, id)
+			end
+			if x.wl then
+				append(hdel, lkey, x.wl)
+			end
+		end
+		-- Counts.
+		local now = x.gone and 0 or public(x)
+		local was = x.wp
+		if now ~= was then
+			add(sums, p .. 'n' .. F.lane(x), was * 16 + now, 1)
+			local open, wasopen = now > 0 and now < 7, was > 0 and was < 7
+			if open ~= wasopen and string.byte(x.route, -1) ~= 10 then
+				local at = string.find(x.route, '\n', 1, true)
+				add(sums, p .. 'l' .. string.sub(x.route, 1, at - 1), string.sub(x.route, at + 1), open and 1 or -1)
+			end
+		end
+	end
+	if c.timers then
+		for m, due in pairs(c.timers) do
+			arm(zadd, zrem, tkey, m, due or NONE)
+		end
+		c.timers = nil
+	end
+	each('ZADD', zadd)
+	each('HSET', hset)
+	for i = 1, c.n do
+		local x = c.dirty[i]
+		if not x.gone then
+			call('SET', p .. 'e' .. x.id, F.encode(x))
+			if x.new then
+				call('ZADD', p .. 'x', 0, x.id)
+				x.new = nil
+			end
+			F.remember(x)
+		end
+		x.dirty = nil
+		c.dirty[i] = nil
+	end
+	c.n = 0
+	each('ZREM', zrem)
+	each('HDEL', hdel)
+	for key, fields in pairs(sums) do
+		for field, n in pairs(fields) do
+			if n ~= 0 and call('HINCRBY', key, field, n) == 0 then
+				call('HDEL', key, field)
+			end
+		end
+	end
+	c.sums = nil
+	if c.after_flush then
+		c.after_flush(c)
+	end
+	w = c.lates
+	if w then
+		for i = 1, #w do
+			call(unpack(w[i]))
+		end
+		c.lates = nil
+	end
+end
+
+-- The summary of an answer: vector and number of attempts.
+function F.summary(x)
+	return struct.pack('>BBBI4', x.s, x.a, x.b, x.attempts)
+end
+
+-- Splits a route into lane and comma-joined set.
+function F.split(route)
+	local at = string.find(route, '\n', 1, true)
+	return string.sub(route, 1, at - 1), string.sub(route, at + 1)
+end
