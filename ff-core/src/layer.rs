@@ -22,6 +22,20 @@ pub trait Layer: Send + Sync + 'static {
     /// # Errors
     /// Those of the operation, or the layer's own.
     async fn around(&self, inner: &dyn EngineBackend, operation: Operation) -> Result<Outcome, EngineError>;
+
+    /// Carries out several operations, one after the other. A layer that lets through what it is given may hand them on
+    /// together ([`Host::execute_many`]), so that the backend can send them at once.
+    async fn around_many(
+        &self,
+        inner: &dyn EngineBackend,
+        operations: Vec<Operation>,
+    ) -> Vec<Result<Outcome, EngineError>> {
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            results.push(self.around(inner, operation).await);
+        }
+        results
+    }
 }
 
 /// A backend with a layer around it: again a backend.
@@ -71,11 +85,7 @@ impl<L: Layer> Host for Layered<L> {
     }
 
     async fn execute_many(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, EngineError>> {
-        let mut results = Vec::with_capacity(operations.len());
-        for operation in operations {
-            results.push(self.layer.around(&*self.inner, operation).await);
-        }
-        results
+        self.layer.around_many(&*self.inner, operations).await
     }
 
     async fn wait_for_work(&self, lanes: &[LaneId], timeout: Duration) -> bool {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
 use ff_core::engine_backend::EngineBackend;
 use ff_core::ids::{BudgetId, ExecutionId, FlowId, LaneId, Namespace, QuotaPolicyId};
+use ff_core::layer::Layered;
 use ff_core::policy::Capabilities;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::flow::{FlowBuilder, FlowHandle};
 use crate::handle::Handle;
 use crate::health::{EngineHealth, MaintenanceHealth};
 use crate::maintenance::{Maintenance, Swept};
+use crate::observe::Observe;
 use crate::quota::Quota;
 use crate::repeat::call;
 use crate::signal::SignalBuilder;
@@ -90,9 +92,17 @@ pub struct EngineBuilder {
     namespace: Option<String>,
     lane: Option<String>,
     creator: Option<String>,
+    unobserved: bool,
 }
 
 impl EngineBuilder {
+    /// Leaves out the spans and metrics of operations, for who puts a layer of its own around the backend.
+    #[must_use]
+    pub fn unobserved(mut self) -> Self {
+        self.unobserved = true;
+        self
+    }
+
     /// The namespace of everything that is submitted; `default`.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
@@ -132,10 +142,12 @@ impl EngineBuilder {
                 self.open(Arc::new(ff_backend_memory::MemoryBackend::open(deployment, clock))).await
             }
             #[cfg(not(feature = "memory"))]
-            url::Address::Memory { .. } => Err(Error::Url {
-                problem: "this build of ff-engine has no in-memory backend".into(),
-                remedy: "enable its feature `memory`".into(),
-            }),
+            url::Address::Memory { .. } => Err(url::not_built("memory", "memory")),
+            // The crate of that backend, once it is a feature of this one, opens the address here.
+            url::Address::Valkey { url } => {
+                let scheme = url.0.split(':').next().unwrap_or_default();
+                Err(url::not_built(scheme, "valkey"))
+            }
         }
     }
 
@@ -144,6 +156,8 @@ impl EngineBuilder {
     /// # Errors
     /// A name that breaks its rule, or the backend's errors.
     pub async fn open(self, backend: Arc<dyn EngineBackend>) -> Result<Engine> {
+        let backend: Arc<dyn EngineBackend> =
+            if self.unobserved { backend } else { Arc::new(Layered::new(backend, Observe)) };
         let agenda = Agenda::new(backend.deployment().partitions.partitions());
         let engine = Engine {
             shared: Arc::new(Shared {

@@ -41,6 +41,7 @@ mod handle;
 mod health;
 mod keys;
 mod maintenance;
+mod observe;
 mod options;
 mod output;
 mod payload;
@@ -75,6 +76,6 @@ pub use crate::signal::{SignalBuilder, Token};
 #[cfg(feature = "memory")]
 pub use crate::testing::TestEngine;
 pub use crate::worker::{
-    AttemptEnd, AttemptReport, Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint, Worker,
-    WorkerBuilder, WorkerReport,
+    AttemptEnd, AttemptReport, ChildBuilder, Context, Paused, StopReason, Suspend, Suspended, TaskError, Waitpoint,
+    Worker, WorkerBuilder, WorkerReport,
 };

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use ff_core::contracts::SweepArgs;
-use ff_core::time::TimestampMs;
+use ff_core::time::{Clock, SystemClock, TimestampMs};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +67,8 @@ impl Maintenance {
             self.engine.agenda().seen(partition, next_due_at);
             swept.next_due_at = [swept.next_due_at, next_due_at].into_iter().flatten().min();
         }
+        metrics::counter!("ff_swept_total").increment(swept.done);
+        metrics::counter!("ff_sweep_corrupt_total").increment(swept.corrupt);
         if swept.done > 0 {
             self.engine.agenda().worked();
             // For workers whose backend cannot tell them that something became ready.
@@ -103,6 +105,10 @@ impl Maintenance {
             sooner.as_mut().enable();
             let swept = self.sweep_these(due.iter().copied()).await;
             self.engine.swept(swept.as_ref());
+            metrics::counter!("ff_sweep_rounds_total", "outcome" => if swept.is_ok() { "ok" } else { "failed" })
+                .increment(1);
+            let lag = agenda.next().map_or(0, |due| SystemClock.now().since(due));
+            metrics::gauge!("ff_sweep_lag_seconds").set(Duration::from_millis(lag).as_secs_f64());
             match swept {
                 Ok(swept) => {
                     if swept.done > 0 {

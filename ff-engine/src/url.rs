@@ -15,6 +15,29 @@ pub(crate) enum Address {
         /// The largest payload; the deployment's default.
         max_payload_bytes: Option<u64>,
     },
+    /// A Valkey or Redis server: the whole URL, for its backend to read.
+    Valkey {
+        /// As given; it may hold a password.
+        url: Secret,
+    },
+}
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// What to do when a feature is missing.
+pub(crate) fn not_built(scheme: &str, feature: &str) -> Error {
+    wrong(
+        format!("this build of ff-engine cannot open {scheme}: addresses"),
+        format!("enable its feature {feature:?}, or pass a backend to Engine::with_backend"),
+    )
 }
 
 fn wrong(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
@@ -28,10 +51,7 @@ pub(crate) fn parse(url: &str) -> Result<Address> {
     };
     match scheme {
         "memory" => parse_memory(rest),
-        "redis" | "rediss" | "redis+cluster" | "valkey" | "valkeys" => Err(wrong(
-            format!("this build of ff-engine cannot open {scheme}: addresses"),
-            "pass a backend to Engine::with_backend, or use \"memory:\"",
-        )),
+        "redis" | "rediss" | "redis+cluster" | "valkey" | "valkeys" => Ok(Address::Valkey { url: Secret(url.into()) }),
         other => Err(wrong(format!("{other:?} is no scheme of a store's address"), KNOWN)),
     }
 }
@@ -87,7 +107,9 @@ mod tests {
     fn errors_name_the_remedy_and_no_password() {
         assert!(parse("memory").expect_err("no scheme").to_string().contains("use \"memory:\""));
         assert!(parse("http://x").expect_err("no store").to_string().contains("redis://host:port/0"));
-        let text = parse("redis://:hunter2@host").expect_err("not in this build").to_string();
-        assert!(text.contains("Engine::with_backend") && !text.contains("hunter2"), "{text}");
+        let address = parse("redis://:hunter2@host").expect("read by its backend");
+        assert!(!format!("{address:?}").contains("hunter2"));
+        let text = not_built("redis", "valkey").to_string();
+        assert!(text.contains("Engine::with_backend") && text.contains("\"valkey\""), "{text}");
     }
 }

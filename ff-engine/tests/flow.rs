@@ -157,3 +157,103 @@ async fn mistakes_are_named_before_anything_is_created() {
     let _d = flow.task("number", &1).expect("encodes").lane("no spaces");
     assert!(matches!(flow.submit().await, Err(Error::InvalidId(_))));
 }
+
+/// Counts down: each call adds the children that are left, waits, and reports what it saw when it goes on.
+async fn parent(ctx: Context, children: u32) -> Result<(u32, u32), TaskError> {
+    if !ctx.children_done() {
+        for n in 0..children {
+            ctx.child(format!("child-{n}"), "child", &n).required().spawn().await?;
+        }
+        if ctx.attempt_index().get() == 0 && children == 3 {
+            return Err(TaskError::retryable("after the children are there"));
+        }
+        return Err(TaskError::wait_for_children());
+    }
+    let mut sum = 0;
+    for input in ctx.inputs() {
+        sum += ctx.optional_input::<u32>(input.name.as_str()).await?.unwrap_or_default();
+    }
+    Ok((sum, ctx.failed_children()))
+}
+
+#[tokio::test]
+async fn a_task_waits_for_the_children_that_it_added_and_is_told_how_they_ended() {
+    let test = Engine::in_memory().await.expect("in memory");
+    let worker = Worker::builder(&test).handler("parent", parent).handler("child", |_: Context, n: u32| async move {
+        match n {
+            1 => Err(TaskError::delay(Duration::from_secs(3600))),
+            7 => Err(TaskError::permanent("unlucky")),
+            n => Ok(n),
+        }
+    });
+    // Child 1 pauses for ever and again: until it is completed from outside.
+    test.serve(worker).expect("well put together");
+    let mut flow = test.flow("family").open();
+    flow.task("parent", &0_u32).expect("encodes").name("childless");
+    flow.task("parent", &1_u32).expect("encodes").name("one");
+    flow.task("parent", &3_u32).expect("encodes").name("three").retries(ff_engine::Retries::immediate(1));
+    flow.task("parent", &9_u32).expect("encodes").name("nine");
+    let flow = flow.submit().await.expect("submitted");
+    test.run_until_idle().await.expect("idle");
+    let member = |name: &str| flow.member(name).expect("named");
+    test.assert_result(&member("childless"), &(0, 0)).await;
+    test.assert_result(&member("one"), &(0, 0)).await;
+    test.assert_state(&member("three"), PublicState::WaitingChildren).await;
+    assert_eq!(flow.progress().await.expect("known").total, 4 + 1 + 3 + 9);
+    for child in flow.list().await.expect("known") {
+        if child.public_state == PublicState::Delayed {
+            let args = ff_core::contracts::CompleteExecutionArgs::builder()
+                .execution_id(child.execution_id)
+                .actor(ff_core::contracts::Actor::operator("zoe"))
+                .result("100")
+                .build();
+            test.backend().complete_execution(args).await.expect("not ended");
+        }
+    }
+    test.run_until_idle().await.expect("idle");
+    test.assert_result(&member("three"), &(102, 0)).await;
+    assert_eq!(member("three").describe().await.expect("known").attempt_count, 2);
+    // The parent that was tried again has the same children, not more.
+    assert_eq!(flow.progress().await.expect("known").total, 4 + 1 + 3 + 9);
+    // 0 + 100 + 2 + 3 + 4 + 5 + 6 + 8; the seventh failed.
+    test.assert_result(&member("nine"), &(128, 1)).await;
+    flow.seal().await.expect("open");
+    assert!(flow.progress().await.expect("known").is_over());
+    test.assert_sound();
+}
+
+#[tokio::test]
+async fn an_open_flow_waits_for_edges_that_do_not_fit_into_one_creation() {
+    let test = Engine::in_memory().await.expect("in memory");
+    let worker = Worker::builder(&test)
+        .handler("number", |ctx: Context, n: u64| async move { Ok::<_, TaskError>(n + u64::from(ctx.claimed().run)) });
+    test.serve(worker).expect("well put together");
+    let mut flow = test.flow("wide").open();
+    let mut last = flow.task("number", &1000_u64).expect("encodes").name("last");
+    for n in 0..100_u64 {
+        let before = flow.task("number", &n).expect("encodes").delay(Duration::from_secs(n));
+        last = last.after(&before);
+    }
+    let flow = flow.submit().await.expect("submitted");
+    test.advance(Duration::from_secs(98)).await.expect("passes");
+    test.assert_state(&flow.member("last").expect("named"), PublicState::WaitingChildren).await;
+    test.advance(Duration::from_secs(1)).await.expect("passes");
+    test.assert_completed(&flow.member("last").expect("named")).await;
+}
+
+#[tokio::test]
+async fn children_need_an_open_flow() {
+    let test = Engine::in_memory().await.expect("in memory");
+    test.serve(Worker::builder(&test).handler("parent", parent)).expect("well put together");
+    let alone = test.execution("parent", &1_u32).submit().await.expect("submitted");
+    let mut flow = test.flow("sealed");
+    let _ = flow.task("parent", &1_u32).expect("encodes");
+    let flow = flow.submit().await.expect("submitted");
+    test.run_until_idle().await.expect("idle");
+    for (handle, why) in [(alone, "only a flow's task"), (flow.member("parent").expect("named"), "flow_sealed")] {
+        let end = handle.describe().await.expect("known");
+        assert_eq!(end.public_state, PublicState::Failed);
+        let reason = end.failure_reason.expect("given");
+        assert!(reason.contains(why), "{reason}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ff_core::contracts::{
     CancelFlowArgs, CancellationPolicy, DescribeFlowArgs, FlowMember, FlowSnapshot, ListFlowMembersArgs,
-    PublicFlowState,
+    PublicFlowState, SealFlowArgs,
 };
 use ff_core::ids::{ExecutionId, FlowId};
 use ff_core::records::StateCounts;
@@ -150,6 +150,16 @@ impl FlowHandle {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// Closes a flow that was [left open](super::FlowBuilder::open): no task is added any more, and it is purged when it
+    /// is over and its retention has passed. Sealing again changes nothing.
+    ///
+    /// # Errors
+    /// `flow_not_found`, and the backend's errors.
+    pub async fn seal(&self) -> Result<()> {
+        let args = SealFlowArgs::builder().flow_id(self.id).build();
+        call!(self.engine, seal_flow(args)).map(drop).map_err(Error::from)
     }
 
     /// Cancels the flow and every task that has not ended.

@@ -40,6 +40,7 @@ pub struct FlowBuilder {
     id: Option<FlowId>,
     kind: String,
     tags: BTreeMap<String, String>,
+    open: bool,
     draft: Arc<Mutex<Draft>>,
 }
 
@@ -81,7 +82,7 @@ impl Draft {
 
 impl FlowBuilder {
     pub(crate) fn new(engine: Engine, kind: String) -> Self {
-        Self { engine, id: None, kind, tags: BTreeMap::new(), draft: Arc::default() }
+        Self { engine, id: None, kind, tags: BTreeMap::new(), open: false, draft: Arc::default() }
     }
 
     /// Its id, in place of a fresh one: the same id and content again names the same flow.
@@ -93,6 +94,13 @@ impl FlowBuilder {
     /// A label of the flow, such as `team.name`.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
+        self
+    }
+
+    /// Leaves it open: its tasks can add [children](crate::Context::child) while it runs. Each task may start as soon as it
+    /// exists. Such a flow is kept until it is [sealed](FlowHandle::seal) and over.
+    pub fn open(mut self) -> Self {
+        self.open = true;
         self
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ff_core::contracts::{
-    CreateExecutionArgs, CreateFlowArgs, FlowEdgeSpec, FlowJoin, FlowMemberSpec, IncomingEdge, SealFlowArgs,
-    StageDependencyEdgeArgs, SubmitFlowArgs,
+    CreateExecutionArgs, CreateFlowArgs, FlowEdgeSpec, FlowJoin, FlowMemberSpec, IncomingEdge,
+    PromoteBlockedToEligibleArgs, SealFlowArgs, StageDependencyEdgeArgs, SubmitFlowArgs,
 };
 use ff_core::error::EngineError;
 use ff_core::ids::{DataName, ExecutionId, FlowId};
@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 const REPEATS: u32 = 8;
 
 pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
-    let FlowBuilder { engine, id, kind, tags, draft } = builder;
+    let FlowBuilder { engine, id, kind, tags, open, draft } = builder;
     let nodes = std::mem::take(&mut draft.lock().nodes);
     if nodes.is_empty() {
         return Err(Error::Setup("a flow has at least one task".into()));
@@ -44,7 +44,8 @@ pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
     }
     let edges: usize = nodes.iter().map(|n| n.upstreams.len()).sum();
     let bytes: u64 = nodes.iter().map(|n| n.payload.len() as u64).sum();
-    let at_once = nodes.len() <= SubmitFlowArgs::MAX_MEMBERS
+    let at_once = !open
+        && nodes.len() <= SubmitFlowArgs::MAX_MEMBERS
         && edges <= SubmitFlowArgs::MAX_EDGES
         && bytes <= SubmitFlowArgs::MAX_PAYLOAD_BYTES;
     if at_once {
@@ -58,10 +59,12 @@ pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
             .tags(tags)
             .build();
         call!(engine, create_flow(args))?;
-        for batch in pieces(&engine, flow_id, nodes, &names, &ids)?.chunks(BATCH) {
+        for batch in pieces(&engine, flow_id, nodes, &names, &ids, !open)?.chunks(BATCH) {
             all(&engine, batch).await?;
         }
-        call!(engine, seal_flow(SealFlowArgs::builder().flow_id(flow_id).build()))?;
+        if !open {
+            call!(engine, seal_flow(SealFlowArgs::builder().flow_id(flow_id).build()))?;
+        }
     }
     Ok(FlowHandle::new(engine, flow_id, members))
 }
@@ -121,6 +124,7 @@ fn pieces(
     nodes: Vec<Node>,
     names: &[DataName],
     ids: &[ExecutionId],
+    hold: bool,
 ) -> Result<Vec<Operation>> {
     let order = upstreams_first(&nodes)?;
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
@@ -132,6 +136,8 @@ fn pieces(
             continue;
         };
         let (mut join, mut stages) = (FlowJoin::held(flow_id), Vec::new());
+        // A member whose edges do not all come with it must not start before they are there.
+        join.hold = hold || node.upstreams.len() > FlowJoin::MAX_EDGES;
         for (upstream, edge) in node.upstreams {
             let (Some(from), Some(upstream_id)) = (names.get(upstream), ids.get(upstream)) else { continue };
             let edge_id = FlowEdgeSpec::derived_id(&flow_id, edges_so_far, from, name);
@@ -168,7 +174,11 @@ fn pieces(
             .maybe_creator(engine.creator().map(str::to_owned))
             .build();
         operations.push(Operation::CreateExecution(create));
+        let promote = !hold && !stages.is_empty();
         operations.append(&mut stages);
+        if promote {
+            operations.push(Operation::PromoteBlockedToEligible(PromoteBlockedToEligibleArgs { execution_id: *id }));
+        }
     }
     Ok(operations)
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use super::ChildBuilder;
 use super::leases::{Leases, Stop, StopReason};
 use super::suspend::{Paused, Suspend, Suspended, Waitpoint};
 use crate::engine::Engine;
@@ -206,6 +207,17 @@ impl Context {
         decode(&format!("the input {name:?}"), result.result.as_ref(), result.result_encoding.as_deref())
     }
 
+    /// As [`input`](Self::input), but none when that task left no result, as after a failure.
+    ///
+    /// # Errors
+    /// As [`input`](Self::input).
+    pub async fn optional_input<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        match self.inputs().iter().find(|i| i.name.as_str() == name) {
+            Some(input) if input.size_bytes.is_none() => Ok(None),
+            _ => self.input(name).await.map(Some),
+        }
+    }
+
     // --- telling ---
 
     /// Says how far it is: per cent, at most 100.
@@ -254,6 +266,70 @@ impl Context {
         let epoch = self.fence().lease_epoch;
         let key = format!("{}:{}:{epoch}:{n}", self.execution_id(), self.attempt_index());
         self.shared.engine.budget(budget)?.report(dimension, amount, Some(key), ReportMode::Record).await
+    }
+
+    // --- children ---
+
+    /// Begins a child of this task: a further task of its flow, which must have been [left open](crate::FlowBuilder::open).
+    /// The name is unique among its children. Return [`TaskError::wait_for_children`](crate::TaskError::wait_for_children)
+    /// to be called again when all have ended; [`children_done`](Self::children_done) tells the two calls apart.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ff_engine::{Context, Engine, TaskError, Worker};
+    ///
+    /// async fn total(ctx: Context, words: Vec<String>) -> Result<usize, TaskError> {
+    ///     if !ctx.children_done() {
+    ///         for (n, word) in words.iter().enumerate() {
+    ///             ctx.child(format!("word-{n}"), "length", word).required().spawn().await?;
+    ///         }
+    ///         return Err(TaskError::wait_for_children());
+    ///     }
+    ///     let mut total = 0;
+    ///     for n in 0..words.len() {
+    ///         total += ctx.input::<usize>(&format!("word-{n}")).await?;
+    ///     }
+    ///     Ok(total)
+    /// }
+    ///
+    /// let test = Engine::in_memory().await?;
+    /// let worker = Worker::builder(&test)
+    ///     .handler("total", total)
+    ///     .handler("length", |_: Context, word: String| async move { Ok::<_, TaskError>(word.len()) });
+    /// test.serve(worker)?;
+    /// let mut flow = test.flow("words").open();
+    /// flow.task("total", &["one", "three"])?;
+    /// let flow = flow.submit().await?;
+    /// test.run_until_idle().await?;
+    /// test.assert_result(&flow.member("total").expect("named"), &8).await;
+    /// flow.seal().await?;
+    /// # Ok::<(), ff_engine::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn child<T: Serialize + ?Sized>(
+        &self,
+        name: impl Into<String>,
+        kind: impl Into<String>,
+        input: &T,
+    ) -> ChildBuilder {
+        ChildBuilder::new(self.clone(), name.into(), kind.into(), encode("the child's input", input))
+    }
+
+    /// Whether this call follows a wait for children, or any other pause: at the first call of an attempt it does not.
+    #[must_use]
+    pub fn children_done(&self) -> bool {
+        matches!(self.resumed(), Some(ResumeCause::ChildrenDone { .. } | ResumeCause::DelayOver))
+    }
+
+    /// How many of the edges that this task waited for can no longer be satisfied: children that were
+    /// [required](ChildBuilder::required) and did not succeed.
+    #[must_use]
+    pub fn failed_children(&self) -> u32 {
+        match self.resumed() {
+            Some(ResumeCause::ChildrenDone { impossible_count, .. }) => *impossible_count,
+            _ => 0,
+        }
     }
 
     // --- pausing ---

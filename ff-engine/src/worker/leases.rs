@@ -43,6 +43,21 @@ pub enum StopReason {
     Shutdown,
 }
 
+impl StopReason {
+    /// The reason in one word, as the metrics have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::AttemptTimeout => "attempt_timeout",
+            Self::LeaseLost => "lease_lost",
+            Self::Ended => "ended",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 /// The end of a handler's work, seen from both sides.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
@@ -97,11 +112,13 @@ impl Leases {
         Self { engine, ttl, held, admission, refreshing, releases, by_hand: AtomicBool::new(false) }
     }
 
+    #[cfg(feature = "memory")]
     /// From now on only the store says when something is over.
     pub(crate) fn by_hand(&self) {
         self.by_hand.store(true, Ordering::SeqCst);
     }
 
+    #[cfg(feature = "memory")]
     /// How many leases are held.
     pub(crate) fn len(&self) -> usize {
         self.held.lock().len()
@@ -130,6 +147,7 @@ impl Leases {
         let mut all = self.held.lock();
         let Some(held) = all.get_mut(&lease_id) else { return };
         held.alive = false;
+        metrics::counter!("ff_leases_ended_early_total", "reason" => reason.as_str()).increment(1);
         held.stop.because(reason);
         let slot = held.slot.take();
         drop(all);

@@ -3,6 +3,7 @@
 #[cfg(feature = "memory")]
 mod bench;
 mod builder;
+mod child;
 mod claims;
 mod context;
 mod handler;
@@ -15,6 +16,7 @@ mod suspend;
 #[cfg(feature = "memory")]
 pub(crate) use self::bench::Bench;
 pub use self::builder::{Worker, WorkerBuilder};
+pub use self::child::ChildBuilder;
 pub use self::context::Context;
 pub use self::leases::StopReason;
 pub use self::outcome::TaskError;

@@ -69,6 +69,22 @@ pub enum AttemptEnd {
     },
 }
 
+impl AttemptEnd {
+    /// The end in one word, as the metrics have it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::Retried { .. } => "retried",
+            Self::Paused => "paused",
+            Self::GivenBack => "given_back",
+            Self::Superseded { .. } => "superseded",
+            Self::Unreported { .. } => "unreported",
+        }
+    }
+}
+
 /// The true outcome of an attempt whose end came too late.
 pub(super) async fn superseded(engine: &Engine, claimed: &ClaimedExecution) -> AttemptEnd {
     let execution_id = claimed.execution_id;

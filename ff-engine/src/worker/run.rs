@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ff_core::contracts::{
     Actor, ClaimedExecution, CompleteExecutionArgs, DelayExecutionArgs, DelayExecutionResult, FailExecutionArgs,
-    FailExecutionResult, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim,
+    FailExecutionResult, LaneCountsArgs, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim,
 };
 use ff_core::error::EngineError;
 use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
@@ -17,8 +17,10 @@ use ff_core::policy::Capabilities;
 use ff_core::refusal::{Class, Code};
 use ff_core::time::When;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::claims::{Claim, Turns};
 use super::handler::Handler;
@@ -58,6 +60,7 @@ pub(crate) struct Core {
     pub(super) leases: Arc<Leases>,
     pub(super) admission: Arc<Admission>,
     pub(super) observer: Option<Observer>,
+    pub(super) lane_gauges: Option<Duration>,
     /// Cancelled when the worker begins to shut down.
     pub(super) shutdown: CancellationToken,
     pub(super) counters: Counters,
@@ -119,6 +122,10 @@ pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> R
     let maintenance = core.maintenance.then(|| {
         let (maintenance, over) = (core.engine.maintenance(), over.clone());
         AbortOnDropHandle::new(tokio::spawn(async move { maintenance.rounds(over).await }))
+    });
+    let _lanes = core.lane_gauges.map(|every| {
+        let core = Arc::clone(&core);
+        AbortOnDropHandle::new(tokio::spawn(async move { tell_lanes(&core, every).await }))
     });
     let mut tasks = JoinSet::new();
     let fed = {
@@ -235,12 +242,60 @@ async fn drain(core: &Core, tasks: &mut JoinSet<()>) {
     let _ = tokio::time::timeout(core.grace + UNREACHED, join_all(tasks)).await;
 }
 
+/// A handler at work, for the gauge.
+struct InUse(metrics::Gauge);
+
+impl InUse {
+    fn new(claimed: &ClaimedExecution) -> Self {
+        let gauge = metrics::gauge!("ff_handlers_running", "kind" => claimed.kind.clone());
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// How long the first attempt waited since the creation, by the store's clock.
+fn note_wait(core: &Core, claimed: &ClaimedExecution) {
+    if claimed.attempt_index.get() == 0 {
+        let now = claimed.lease_expires_at.as_millis().saturating_sub(core.leases.ttl_ms());
+        let waited = Duration::from_millis(now.saturating_sub(claimed.created_at.as_millis()));
+        metrics::histogram!("ff_wait_seconds", "lane" => claimed.lane_id.to_string()).record(waited);
+    }
+}
+
+/// Tells how many executions of the worker's lanes are in which state, one lane after the other.
+async fn tell_lanes(core: &Core, every: Duration) {
+    loop {
+        for (lane, _) in &core.lanes {
+            let args = LaneCountsArgs::builder().lane_id(lane.clone()).build();
+            if let Ok(counts) = call!(core.engine, lane_counts(args)) {
+                for (state, count) in &counts.counts {
+                    let gauge =
+                        metrics::gauge!("ff_lane_executions", "lane" => lane.to_string(), "state" => state.as_str());
+                    // Counts stay far below what a float holds exactly.
+                    #[allow(clippy::cast_precision_loss)]
+                    gauge.set(*count as f64);
+                }
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
 /// One claimed execution, from its claim to its end or pause.
 pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     count(&core.counters.claimed);
     let Claim { claim, slot, asked_at } = claim;
     let (claimed, resumed) = match claim {
-        NextClaim::New(claimed) => (claimed, None),
+        NextClaim::New(claimed) => {
+            note_wait(&core, &claimed);
+            (claimed, None)
+        }
         NextClaim::Reclaimed(claimed) => {
             count(&core.counters.reclaimed);
             (claimed, None)
@@ -263,6 +318,15 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     let watch = AbortOnDropHandle::new(tokio::spawn(watch));
     // It must have set its timers before a handler that never awaits takes this thread.
     tokio::task::yield_now().await;
+    let _in_use = InUse::new(&claimed);
+    let began = Instant::now();
+    let span = tracing::info_span!(
+        "ff.attempt",
+        execution = %claimed.execution_id,
+        kind = claimed.kind,
+        attempt = claimed.attempt_index.get(),
+        end = tracing::field::Empty
+    );
     let context = Context::new(
         core.engine.clone(),
         claimed.clone(),
@@ -272,11 +336,13 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
         Arc::clone(&core.leases),
     );
     let ended = tokio::select! {
-        ended = super::handler::run(handler, context.clone()) => Some(ended),
+        ended = super::handler::run(handler, context.clone()).instrument(span.clone()) => Some(ended),
         () = too_long(&core, &stop) => None,
     };
     drop(watch);
-    let end = core.end(&claimed, &context, &stop, ended).await;
+    metrics::histogram!("ff_attempt_seconds", "kind" => claimed.kind.clone()).record(began.elapsed());
+    let end = core.end(&claimed, &context, &stop, ended).instrument(span.clone()).await;
+    span.record("end", end.as_str());
     core.leases.let_go(claimed.fence.lease_id);
     core.observe(&claimed, end);
 }
@@ -289,6 +355,7 @@ async fn too_long(core: &Core, stop: &Stop) {
 
 impl Core {
     fn observe(&self, claimed: &ClaimedExecution, end: AttemptEnd) {
+        metrics::counter!("ff_attempts_total", "kind" => claimed.kind.clone(), "end" => end.as_str()).increment(1);
         if let Some(observer) = &self.observer {
             let (execution_id, attempt_index) = (claimed.execution_id, claimed.attempt_index);
             observer(&AttemptReport { execution_id, kind: claimed.kind.clone(), attempt_index, end });

@@ -1,0 +1,68 @@
+//! What the metrics facade is told: the documented names, with their labels.
+#![cfg(feature = "memory")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ff_engine::{Context, Engine, TaskError, Worker};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+#[test]
+fn operations_attempts_waits_and_sweeps_are_counted() {
+    let recorder = DebuggingRecorder::new();
+    let told = recorder.snapshotter();
+    recorder.install().expect("the only one of this process");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let engine = Engine::connect("memory:?partitions=1").await.expect("an empty store");
+        let handles = [
+            engine.execution("good", &()).submit().await.expect("submitted"),
+            engine.execution("bad", &()).submit().await.expect("submitted"),
+        ];
+        let worker = Worker::builder(&engine)
+            .handler("good", |_: Context, (): ()| async move { Ok::<_, TaskError>(()) })
+            .handler("bad", |_: Context, (): ()| async move { Err::<(), _>(TaskError::permanent("no")) })
+            .lane_gauges(Duration::from_millis(100))
+            .build()
+            .expect("well put together");
+        let done = async {
+            for handle in &handles {
+                handle.wait().await.expect("known");
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            assert!(engine.handle(handles[0].id()).cancel("zoe", "").await.is_err(), "it has ended");
+        };
+        worker.run_until(done).await.expect("no refusal");
+    });
+    let told: BTreeMap<String, DebugValue> = told
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let key = key.key();
+            let labels: BTreeMap<&str, &str> = key.labels().map(|l| (l.key(), l.value())).collect();
+            let labels: Vec<String> = labels.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+            (format!("{}{{{}}}", key.name(), labels.join(",")), value)
+        })
+        .collect();
+    let counter = |name: &str| match told.get(name) {
+        Some(DebugValue::Counter(n)) => *n,
+        other => panic!("{name}: {other:?} in {:#?}", told.keys()),
+    };
+    assert_eq!(counter("ff_operations_total{operation=create_execution,outcome=ok}"), 2);
+    assert_eq!(counter("ff_operations_total{operation=cancel_execution,outcome=execution_terminal}"), 1);
+    assert_eq!(counter("ff_attempts_total{end=completed,kind=good}"), 1);
+    assert_eq!(counter("ff_attempts_total{end=failed,kind=bad}"), 1);
+    assert!(counter("ff_sweep_rounds_total{outcome=ok}") >= 1);
+    let gauge = |name: &str| match told.get(name) {
+        Some(DebugValue::Gauge(n)) => n.into_inner(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert!(gauge("ff_handlers_running{kind=good}").abs() < 1e-9);
+    assert!((gauge("ff_lane_executions{lane=default,state=completed}") - 1.0).abs() < 1e-9);
+    for name in
+        ["ff_operation_seconds{operation=claim_next}", "ff_wait_seconds{lane=default}", "ff_attempt_seconds{kind=good}"]
+    {
+        assert!(matches!(told.get(name), Some(DebugValue::Histogram(values)) if !values.is_empty()), "{name}");
+    }
+}
