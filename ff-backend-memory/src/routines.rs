@@ -378,7 +378,8 @@ pub(crate) struct Failure {
     pub(crate) may_retry: bool,
 }
 
-/// Ends a failed attempt: in a retry, whose instant is returned, or for good.
+/// Ends a failed attempt: in a retry, whose instant is returned, or for good. A retry that the flow's cancellation ends at
+/// once is an end: where an answer has `Ended`, it is the answer whenever x is terminal afterwards.
 pub(crate) fn fail_attempt(
     p: &mut Partition,
     call: &mut Call,
@@ -404,7 +405,7 @@ pub(crate) fn fail_attempt(
         let retry_at = now.after(delay_ms);
         x.record.not_before = (delay_ms > 0).then_some(NotBefore { at: retry_at, kind: NotBeforeKind::RetryBackoff });
         become_runnable(p, call, x, AttemptState::PendingRetryAttempt);
-        return Some(retry_at);
+        return (!x.record.vector.is_terminal()).then_some(retry_at);
     }
     let end = End {
         failure_reason: failure.reason,

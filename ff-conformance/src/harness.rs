@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ff_core::engine_backend::EngineBackend;
-use ff_core::ids::ExecutionId;
+use ff_core::ids::{ExecutionId, FlowId};
 use ff_core::time::ManualClock;
 
 /// The name of a trial: `domain::operation::sentence`.
@@ -59,6 +59,8 @@ damages! {
     ForeignQueueEntry(ExecutionId),
     /// The first of this execution's timers, by kind, stands at instant 0 instead of where it belongs.
     WrongDueTime(ExecutionId),
+    /// The flow's tags stand inline in its record, where an older layout kept them. Only of stores that had that layout.
+    TagsInline(FlowId),
 }
 
 /// One opened backend: fresh, empty, and shared with nobody.

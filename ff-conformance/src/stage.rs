@@ -26,6 +26,7 @@ use crate::view::{Named, View, difference, view};
 
 mod budget;
 mod execution;
+mod flow;
 mod keystore;
 mod quota;
 mod signal;
@@ -34,6 +35,7 @@ mod suspension;
 
 pub use self::budget::*;
 pub use self::execution::*;
+pub use self::flow::*;
 pub use self::quota::*;
 pub use self::signal::*;
 pub use self::stream::*;
@@ -146,6 +148,11 @@ impl Stage {
     /// Damages the store; the case's harness can, or the case would not run.
     pub async fn damage(&self, damage: Damage) {
         assert!((self.damage)(damage).await, "the harness could not do {damage:?}");
+    }
+
+    /// Damages the store, if the harness can: whether it did. For the part of a case that only some stores have.
+    pub async fn damage_if_possible(&self, damage: Damage) -> bool {
+        (self.damage)(damage).await
     }
 
     // --- time ---

@@ -8,6 +8,7 @@ use crate::stage::Stage;
 mod budget;
 mod claim;
 mod execution;
+mod flow;
 mod keystore;
 mod lease;
 mod quota;
@@ -77,6 +78,7 @@ pub fn all_cases() -> Vec<Case> {
         budget::cases(),
         quota::cases(),
         stream::cases(),
+        flow::cases(),
     ]
     .into_iter()
     .flatten()
