@@ -68,6 +68,7 @@ local function purge_execution(c, id)
 	end
 	F.unlink_records(c, id)
 	call('DEL', key)
+	call('ZREM', c.p .. 'z', id)
 	return true
 end
 

@@ -33,6 +33,7 @@ local function purge(c, x)
 	x.gone = true
 	F.put(c, x)
 	F.write(c, 'SET', c.p .. 'e' .. x.id, '\0' .. struct.pack('>I4', left))
+	F.write(c, 'ZADD', c.p .. 'z', 0, x.id)
 	F.late(c, 'ZREM', c.p .. 'x', x.id)
 	F.late(c, 'UNLINK', c.p .. 'p' .. x.id)
 	F.backlog_restart(c, 5, x.id, false)

@@ -482,8 +482,14 @@ function F.flush(c)
 	each('HDEL', hdel)
 	for key, fields in pairs(sums) do
 		for field, n in pairs(fields) do
-			if n ~= 0 and call('HINCRBY', key, field, n) == 0 then
-				call('HDEL', key, field)
+			if n ~= 0 then
+				local sum = call('HINCRBY', key, field, n)
+				if sum == 0 then
+					call('HDEL', key, field)
+				elseif sum == n and string.byte(key, #p + 1) == 110 then
+					-- The first transition of its kind in this lane: the lane may be new.
+					call('SADD', p .. 'N', string.sub(key, #p + 2))
+				end
 			end
 		end
 	end

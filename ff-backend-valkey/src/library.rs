@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("keystore", include_str!("../lua/keystore.lua")),
     ("reads", include_str!("../lua/reads.lua")),
     ("maintenance", include_str!("../lua/maintenance.lua")),
+    ("rebuild", include_str!("../lua/rebuild.lua")),
 ];
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 

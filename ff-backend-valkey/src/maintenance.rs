@@ -2,10 +2,13 @@
 
 use async_trait::async_trait;
 use ff_core::bounds::CheckArgs;
-use ff_core::contracts::{CorruptEntry, RebuildIndexesArgs, RebuildReport, SweepArgs, SweepKind, SweepReport};
+use ff_core::contracts::{
+    CorruptEntry, IndexKind, RebuildIndexesArgs, RebuildReport, RepairAction, SweepArgs, SweepKind, SweepReport,
+};
 use ff_core::engine_backend::MaintenanceOps;
 use ff_core::error::EngineError;
-use ff_core::ids::{ExecutionId, FlowId};
+use ff_core::ids::{ExecutionId, FlowId, LaneId};
+use ff_core::state::PublicState;
 use uuid::Uuid;
 
 use crate::ValkeyBackend;
@@ -44,6 +47,31 @@ impl MaintenanceOps for ValkeyBackend {
 
     async fn rebuild_indexes(&self, args: RebuildIndexesArgs) -> Result<RebuildReport, EngineError> {
         args.check(self.fixed())?;
-        Err(EngineError::Unsupported { what: "rebuild_indexes".to_owned() })
+        let mut pack = self.pack();
+        pack.text_opt(args.cursor.as_deref()).num(u64::from(args.limit));
+        let mut reply = self.at("ff_rebuild_indexes", args.partition, pack).await?;
+        let mut report = RebuildReport { examined: reply.num()?, ..RebuildReport::default() };
+        let mut repairs = reply.list()?;
+        while !repairs.is_over() {
+            let code = usize::try_from(repairs.num()?).unwrap_or(0);
+            let n = repairs.num()?;
+            let kind = (code / 4).checked_sub(1).and_then(|k| IndexKind::ALL.get(k));
+            let action = (code % 4).checked_sub(1).and_then(|a| RepairAction::ALL.get(a));
+            let (Some(kind), Some(action)) = (kind, action) else { return Err(unreadable("a repair")) };
+            *report.repaired.entry(*kind).or_default().entry(*action).or_default() += n;
+        }
+        let mut corrupt = reply.list()?;
+        while !corrupt.is_over() {
+            report.corrupt.push(corrupt.execution_id()?.to_string());
+        }
+        let mut lanes = reply.list()?;
+        while !lanes.is_over() {
+            let lane = LaneId::new(lanes.text()?).map_err(|_| unreadable("a lane"))?;
+            let state = usize::try_from(lanes.num()?).ok().and_then(|n| PublicState::ALL.get(n.checked_sub(1)?));
+            let state = *state.ok_or_else(|| unreadable("a public state"))?;
+            *report.lane_counts.entry(lane).or_default().entry(state).or_default() += lanes.num()?;
+        }
+        report.next_cursor = reply.text_opt()?;
+        Ok(report)
     }
 }

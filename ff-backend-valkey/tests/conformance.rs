@@ -1,25 +1,128 @@
 //! Valkey and Redis held against the contract: `FF_SERVER=redis` runs the suite on Redis.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ff_backend_valkey::{Options, ValkeyBackend};
-use ff_conformance::{Fixture, Harness, TestName};
+use ff_conformance::{Damage, DamageKind, Fixture, Harness, TestName};
+use ff_core::contracts::DescribeExecutionArgs;
+use ff_core::engine_backend::ReadsOps;
+use ff_core::ids::ExecutionId;
 use ff_core::time::ManualClock;
 use ff_testserver::{Kind, Server};
+use redis::aio::MultiplexedConnection;
 
 struct Valkey {
     server: Arc<Server>,
     opened: AtomicU64,
 }
 
+/// What stands beside a fixture: a way to its keys behind the backend's back.
+struct Keys {
+    prefix: String,
+    backend: ValkeyBackend,
+    connection: MultiplexedConnection,
+    /// Records that were made unreadable, as they were.
+    saved: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Keys {
+    fn key(&self, partition: u16, rest: &[u8]) -> Vec<u8> {
+        let mut key = format!("{}:{{p{partition}}}:", self.prefix).into_bytes();
+        key.extend_from_slice(rest);
+        key
+    }
+
+    fn of(&self, id: &ExecutionId, letter: u8) -> Vec<u8> {
+        let mut rest = vec![letter];
+        rest.extend_from_slice(id.uuid().as_bytes());
+        self.key(id.partition(), &rest)
+    }
+
+    async fn damage(&self, damage: Damage) -> redis::RedisResult<bool> {
+        let mut c = self.connection.clone();
+        Ok(match damage {
+            Damage::Unreadable(id) => {
+                let key = self.of(&id, b'e');
+                let record: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query_async(&mut c).await?;
+                let Some(record) = record else { return Ok(false) };
+                redis::cmd("SET").arg(&key).arg(b"\x01no record").query_async::<()>(&mut c).await?;
+                self.saved.lock().expect("not poisoned").insert(key, record);
+                true
+            }
+            Damage::Readable(id) => {
+                let key = self.of(&id, b'e');
+                let saved = self.saved.lock().expect("not poisoned").remove(&key);
+                let Some(record) = saved else { return Ok(false) };
+                redis::cmd("SET").arg(&key).arg(record).query_async::<()>(&mut c).await?;
+                true
+            }
+            Damage::IndexesLost(partition) => {
+                let mut keys = vec![self.key(partition, b"t")];
+                for letter in ["r*", "g*"] {
+                    let found: Vec<Vec<u8>> =
+                        redis::cmd("KEYS").arg(self.key(partition, letter.as_bytes())).query_async(&mut c).await?;
+                    keys.extend(found);
+                }
+                redis::cmd("DEL").arg(keys).query_async::<u64>(&mut c).await? > 0
+            }
+            Damage::BacklogLost(partition) => {
+                redis::cmd("ZREM").arg(self.key(partition, b"t")).arg(b"\0").query_async::<()>(&mut c).await?;
+                let keys = [self.key(partition, b"b"), self.key(partition, b"B")];
+                redis::cmd("DEL").arg(&keys).query_async::<u64>(&mut c).await? > 0
+            }
+            Damage::ForeignQueueEntry(id) => {
+                let Ok(x) = self.backend.describe_execution(DescribeExecutionArgs { execution_id: id }).await else {
+                    return Ok(false);
+                };
+                let controlled = !x.policy.budget_ids.is_empty() || x.policy.quota_policy_id.is_some();
+                let set = x.policy.required_capabilities.joined();
+                let queue = format!("{}{}\n{set}", if controlled { 'g' } else { 'r' }, x.lane_id);
+                let mut member = x.created_at.as_millis().to_be_bytes()[1..].to_vec();
+                member.extend_from_slice(id.uuid().as_bytes());
+                redis::cmd("ZADD")
+                    .arg(self.key(id.partition(), queue.as_bytes()))
+                    .arg(-i64::from(x.priority))
+                    .arg(member)
+                    .query_async::<u64>(&mut c)
+                    .await?
+                    == 1
+            }
+            Damage::WrongDueTime(id) => {
+                let timers = self.key(id.partition(), b"t");
+                let members: Vec<Vec<u8>> =
+                    redis::cmd("ZRANGE").arg(&timers).arg(0).arg(-1).query_async(&mut c).await?;
+                let of_it = |m: &&Vec<u8>| m.get(1) == Some(&0) && m.get(2..18) == Some(id.uuid().as_bytes());
+                let Some(first) = members.iter().filter(of_it).min() else { return Ok(false) };
+                redis::cmd("ZADD").arg(&timers).arg("CH").arg(0).arg(first).query_async::<u64>(&mut c).await? == 1
+            }
+            _ => false,
+        })
+    }
+}
+
 impl Harness for Valkey {
     async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
+        let prefix = format!("t{}", self.opened.fetch_add(1, Ordering::Relaxed));
         let mut options = Options::default();
-        options.prefix = format!("t{}", self.opened.fetch_add(1, Ordering::Relaxed));
+        options.prefix.clone_from(&prefix);
         options.clock = Some(clock.clone());
-        let backend = ValkeyBackend::connect(&self.server.url(), options).await.expect("the private server answers");
-        Fixture::new(Arc::new(backend), clock)
+        let url = self.server.url();
+        let backend = ValkeyBackend::connect(&url, options).await.expect("the private server answers");
+        let client = redis::Client::open(url).expect("the private server's URL is one");
+        let connection = client.get_multiplexed_async_connection().await.expect("the private server answers");
+        let keys = Keys { prefix, backend: backend.clone(), connection, saved: Mutex::default() };
+        Fixture::new(Arc::new(backend), clock).with_guard(keys)
+    }
+
+    async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {
+        let Some(keys) = fixture.guard::<Keys>() else { return false };
+        keys.damage(damage).await.unwrap_or(false)
+    }
+
+    fn can_damage(&self, _: DamageKind) -> bool {
+        true
     }
 }
 
