@@ -12,6 +12,7 @@ mod flow;
 mod keystore;
 mod lease;
 mod quota;
+mod reads;
 mod signal;
 mod stream;
 mod suspension;
@@ -79,6 +80,11 @@ pub fn all_cases() -> Vec<Case> {
         quota::cases(),
         stream::cases(),
         flow::cases(),
+        reads::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
     ]
     .into_iter()
     .flatten()
