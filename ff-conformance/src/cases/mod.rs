@@ -11,6 +11,7 @@ mod execution;
 mod flow;
 mod keystore;
 mod lease;
+mod maintenance;
 mod quota;
 mod reads;
 mod signal;
@@ -81,10 +82,7 @@ pub fn all_cases() -> Vec<Case> {
         stream::cases(),
         flow::cases(),
         reads::cases(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        maintenance::cases(),
     ]
     .into_iter()
     .flatten()
