@@ -63,14 +63,10 @@ impl Remains {
         h.attempts.truncate(keep);
         let keep = cut(h.runs.len());
         h.runs.truncate(keep);
-        // Of a stream each frame is a record, and then what is known of it.
-        while let Some(mut entry) = h.streams.last_entry() {
-            let keep = cut(entry.get().frames.len());
-            entry.get_mut().frames.truncate(keep);
-            if keep > 0 || cut(1) > 0 {
-                break;
-            }
-            entry.remove();
+        // A stream is one record, however many frames it has; an attempt that never got a frame left none.
+        let keep = cut(h.streams.len());
+        while h.streams.len() > keep {
+            h.streams.pop_last();
         }
         let keep = cut(h.waitpoints.len());
         while h.waitpoints.len() > keep {
@@ -84,9 +80,9 @@ impl Remains {
         while h.dedup.len() > keep {
             h.dedup.pop_last();
         }
-        let keep = cut(h.signal_keys.len());
-        while h.signal_keys.len() > keep {
-            h.signal_keys.pop_last();
+        // A key is no record of its own: it leads to a dedup entry, and goes with the last of them.
+        if h.dedup.is_empty() {
+            h.signal_keys.clear();
         }
         budget
     }

@@ -47,11 +47,13 @@ async fn finds_nothing(s: &Stage, partition: u16, limit: u32) -> BTreeMap<Public
 /// One of everything: every vector, every timer, grants, flows in every state, and a backlog that is not empty.
 async fn one_of_everything(s: &Stage) {
     s.complete_as_operator(s.ready().await).await;
-    s.revoked().await;
-    let (lost, fence) = s.running().await;
-    s.claim_next(1).await;
-    s.advance(LEASE_MS);
-    s.mark_expired(lost, fence).await;
+    s.create_in(&lane_named("c"), kept_for(1), numbered(8)).await;
+    let owned = s.claim_lane(&lane_named("c"), LEASE_MS).await;
+    s.revoke(numbered(8), owned[0].1).await;
+    s.create_in(&lane_named("d"), kept_for(1), numbered(9)).await;
+    let owned = s.claim_lane(&lane_named("d"), LEASE_MS).await;
+    s.lose(numbered(9), owned[0].1).await;
+    s.running().await;
     let suspended = s.create_in(&lane_named("a"), default_timeout(90_000, TimeoutBehavior::Cancel), numbered(1)).await;
     let owned = s.claim_lane(&lane_named("a"), LEASE_MS).await;
     s.suspend_on_any_signal(suspended, owned[0].1).await;

@@ -119,7 +119,10 @@ async fn order(s: &Stage) {
     }
     let early = s.ended(99_999, numbered(69)).await;
 
+    // Of a runnable one the gate drops all due blocks at once, and their timers with them; a REVOKED one has no gate.
     let parked = s.create_in(&aside, kept_for(1), numbered(50)).await;
+    let owned = s.claim_lane(&aside, LONG_MS).await;
+    s.revoke(parked, owned[0].1).await;
     for reason in [BlockReason::WaitingForQuota, BlockReason::WaitingForBudget, BlockReason::PausedByOperator] {
         let (until, execution_id) = late(parked);
         let args =
@@ -181,7 +184,7 @@ async fn order(s: &Stage) {
     fire(SweepKind::BlockUntil).await;
     assert_eq!(blocks().await, [BlockReason::WaitingForQuota]);
     fire(SweepKind::BlockUntil).await;
-    assert_eq!(s.state(parked).await, StateName::Ready);
+    assert_eq!((s.state(parked).await, blocks().await.len()), (StateName::Revoked, 0));
     fire(SweepKind::Retention).await;
     s.gone(numbered(61)).await;
     s.describe(numbered(62)).await;
@@ -309,7 +312,9 @@ async fn nothing_left(s: &Stage) {
         s.member(flow_id, &[up]).await;
     }
     s.cancel(up).await;
-    s.running().await;
+    let aside = lane_named("aside");
+    s.create_in(&aside, kept_for(LONG_MS), s.execution_id()).await;
+    assert_eq!(s.claim_lane(&aside, 102).await.len(), 1);
     s.advance(101);
     let first = s.sweep().await;
     assert!(first.count(SweepKind::Backlog) >= 30 && first.count(TimerKind::Delay) == 20, "{first:?}");
@@ -332,9 +337,8 @@ async fn nothing_left(s: &Stage) {
 async fn next_due(s: &Stage) {
     let start = s.now();
     assert_eq!(s.sweep().await, SweepReport::default());
-    s.ready_with(deadline(When::After(60_000))).await;
-    let (_, fence) = s.running_with(kept_for(LONG_MS)).await; // takes the one of the deadline
-    assert_eq!(fence.lease_epoch.get(), 1);
+    s.create_in(&lane_named("aside"), deadline(When::After(60_000)), s.execution_id()).await;
+    s.running().await;
     s.delayed(20_000).await;
     let granted = s.create_in(&lane_named("aside"), kept_for(LONG_MS), s.execution_id()).await;
     s.grant(granted).await; // ten seconds
