@@ -125,6 +125,12 @@ async fn there_and_back(s: &Stage) {
     // The next rotation takes its secret away; its digest stays and still tells.
     s.rotate_from("c", "d", 13, 60_000).await;
     conflict().await;
+    let now = s.now();
+    // What has been done stays done when the clock steps back into the kid's last day.
+    s.set(rotated_at.after(60_000 + DAY - 1));
+    assert_eq!(s.refused(s.signal(id, &waitpoint, "go")).await, Refusal::invalid_token());
+    conflict().await;
+    s.set(now);
     s.revoke_kid("c").await;
     let refused = s.refused(s.rotation("c", 99, 60_000)).await;
     assert_eq!(refused, Refusal::rotation_conflict(kid("c")), "when it was revoked");

@@ -156,7 +156,7 @@ async fn one_spelling(s: &Stage) {
         }
         let (version, rest) = text.split_at(4);
         let padded = text.split('.').enumerate().map(|(n, part)| if n == 2 { format!("{part}=") } else { part.into() });
-        for text in [
+        let spellings = [
             padded.collect::<Vec<String>>().join("."),
             format!("{text}="),
             format!("{text}=="),
@@ -182,8 +182,10 @@ async fn one_spelling(s: &Stage) {
             "A".repeat(777),
             format!("{text}{}", "A".repeat(777)),
             String::new(),
-        ] {
-            forged(id, waitpoint, text).await;
+        ];
+        // A text without `-` and `_` has no other alphabet.
+        for other in spellings.into_iter().filter(|other| other != text) {
+            forged(id, waitpoint, other).await;
         }
     }
     // Bound claims dropped, or added to an unbound token.
