@@ -39,10 +39,16 @@ pub trait Layer: Send + Sync + 'static {
 }
 
 /// A backend with a layer around it: again a backend.
-#[derive(Clone)]
 pub struct Layered<L> {
     inner: Arc<dyn EngineBackend>,
     layer: Arc<L>,
+}
+
+impl<L> Clone for Layered<L> {
+    /// Another handle of the same backend and the same layer.
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), layer: Arc::clone(&self.layer) }
+    }
 }
 
 impl<L: Layer> Layered<L> {

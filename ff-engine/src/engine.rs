@@ -133,18 +133,23 @@ impl EngineBuilder {
         match url::parse(url)? {
             #[cfg(feature = "memory")]
             url::Address::Memory { partitions, max_payload_bytes } => {
-                let mut deployment = ff_core::bounds::Deployment::default();
-                if let Some(config) = partitions.and_then(ff_core::partition::PartitionConfig::new) {
-                    deployment.partitions = config;
-                }
-                deployment.max_payload_bytes = max_payload_bytes.unwrap_or(deployment.max_payload_bytes);
+                let deployment = url::deployment(partitions, max_payload_bytes);
                 let clock = Arc::new(ff_core::time::SystemClock);
                 self.open(Arc::new(ff_backend_memory::MemoryBackend::open(deployment, clock))).await
             }
             #[cfg(not(feature = "memory"))]
             url::Address::Memory { .. } => Err(url::not_built("memory", "memory")),
-            // The crate of that backend, once it is a feature of this one, opens the address here.
-            url::Address::Valkey { url } => {
+            #[cfg(feature = "valkey")]
+            url::Address::Valkey { url, prefix, partitions, max_payload_bytes } => {
+                let mut options = ff_backend_valkey::Options::default();
+                options.deployment = url::deployment(partitions, max_payload_bytes);
+                options.prefix = prefix.unwrap_or(options.prefix);
+                let opened = ff_backend_valkey::ValkeyBackend::connect(&url.0, options).await;
+                let backend = opened.map_err(|error| Error::Setup(format!("cannot open the store: {error}")))?;
+                self.open(Arc::new(backend)).await
+            }
+            #[cfg(not(feature = "valkey"))]
+            url::Address::Valkey { url, .. } => {
                 let scheme = url.0.split(':').next().unwrap_or_default();
                 Err(url::not_built(scheme, "valkey"))
             }
@@ -180,7 +185,9 @@ impl EngineBuilder {
 
 impl Engine {
     /// Opens the store at `url`: `memory:` is an empty one in this process, `memory:?partitions=4` with four
-    /// partitions, `&max_payload_bytes=` with another bound than 1 MiB.
+    /// partitions, `&max_payload_bytes=` with another bound than 1 MiB. With the feature `valkey`, `redis://host:port/0` is
+    /// a Valkey or Redis server (`rediss://` with TLS), with the same parameters and `&prefix=`, which isolates
+    /// applications on one server; the number of partitions is fixed at first use.
     ///
     /// # Errors
     /// See [`EngineBuilder::connect`].

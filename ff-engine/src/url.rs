@@ -15,10 +15,16 @@ pub(crate) enum Address {
         /// The largest payload; the deployment's default.
         max_payload_bytes: Option<u64>,
     },
-    /// A Valkey or Redis server: the whole URL, for its backend to read.
+    /// A Valkey or Redis server, with `?prefix=`, `&partitions=` and `&max_payload_bytes=`.
     Valkey {
-        /// As given; it may hold a password.
+        /// Without these parameters; it may hold a password.
         url: Secret,
+        /// What every key begins with; the backend's default.
+        prefix: Option<String>,
+        /// How many partitions; the deployment's default.
+        partitions: Option<u16>,
+        /// The largest payload; the deployment's default.
+        max_payload_bytes: Option<u64>,
     },
 }
 
@@ -33,6 +39,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// What to do when a feature is missing.
+#[cfg_attr(all(feature = "memory", feature = "valkey"), allow(dead_code))]
 pub(crate) fn not_built(scheme: &str, feature: &str) -> Error {
     wrong(
         format!("this build of ff-engine cannot open {scheme}: addresses"),
@@ -51,7 +58,11 @@ pub(crate) fn parse(url: &str) -> Result<Address> {
     };
     match scheme {
         "memory" => parse_memory(rest),
-        "redis" | "rediss" | "redis+cluster" | "valkey" | "valkeys" => Ok(Address::Valkey { url: Secret(url.into()) }),
+        "redis" | "rediss" | "valkey" | "valkeys" => parse_valkey(url),
+        "redis+cluster" => Err(wrong(
+            "clusters cannot be opened by their address yet",
+            "open the backend yourself, and pass it to Engine::with_backend",
+        )),
         other => Err(wrong(format!("{other:?} is no scheme of a store's address"), KNOWN)),
     }
 }
@@ -64,26 +75,58 @@ fn parse_memory(rest: &str) -> Result<Address> {
         return Err(wrong("memory: has no host and no path", REMEDY));
     }
     let (mut partitions, mut max_payload_bytes) = (None, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let bad = || wrong(format!("memory: cannot take {key}={value}"), REMEDY);
+    for (key, value) in pairs(query) {
         match key {
-            "partitions" => {
-                let n: u16 = value.parse().map_err(|_| bad())?;
-                ff_core::partition::PartitionConfig::new(n).ok_or_else(bad)?;
-                partitions = Some(n);
-            }
-            "max_payload_bytes" => {
-                let n: u64 = value.parse().map_err(|_| bad())?;
-                if n == 0 || n > ff_core::bounds::Deployment::MAX_PAYLOAD_BYTES {
-                    return Err(bad());
-                }
-                max_payload_bytes = Some(n);
-            }
+            "partitions" => partitions = Some(partitions_of(value, REMEDY)?),
+            "max_payload_bytes" => max_payload_bytes = Some(payload_of(value, REMEDY)?),
             _ => return Err(wrong(format!("memory: knows no parameter {key:?}"), REMEDY)),
         }
     }
     Ok(Address::Memory { partitions, max_payload_bytes })
+}
+
+/// Takes the parameters that are this crate's; the others are for the client to read.
+fn parse_valkey(url: &str) -> Result<Address> {
+    const REMEDY: &str = "write \"redis://host:port/0?prefix=app&partitions=16\"";
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut prefix, mut partitions, mut max_payload_bytes, mut others) = (None, None, None, Vec::new());
+    for (key, value) in pairs(query) {
+        match key {
+            "prefix" => prefix = Some(value.to_owned()),
+            "partitions" => partitions = Some(partitions_of(value, REMEDY)?),
+            "max_payload_bytes" => max_payload_bytes = Some(payload_of(value, REMEDY)?),
+            _ => others.push(format!("{key}={value}")),
+        }
+    }
+    let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
+    Ok(Address::Valkey { url: Secret(url), prefix, partitions, max_payload_bytes })
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn partitions_of(value: &str, remedy: &str) -> Result<u16> {
+    let bad = || wrong(format!("there cannot be partitions={value}"), remedy);
+    let n = value.parse().map_err(|_| bad())?;
+    ff_core::partition::PartitionConfig::new(n).map(|_| n).ok_or_else(bad)
+}
+
+fn payload_of(value: &str, remedy: &str) -> Result<u64> {
+    let bad = || wrong(format!("payloads cannot be bounded by max_payload_bytes={value}"), remedy);
+    let n: u64 = value.parse().map_err(|_| bad())?;
+    if n == 0 || n > ff_core::bounds::Deployment::MAX_PAYLOAD_BYTES { Err(bad()) } else { Ok(n) }
+}
+
+/// The deployment that an address describes.
+#[cfg(any(feature = "memory", feature = "valkey"))]
+pub(crate) fn deployment(partitions: Option<u16>, max_payload_bytes: Option<u64>) -> ff_core::bounds::Deployment {
+    let mut deployment = ff_core::bounds::Deployment::default();
+    if let Some(config) = partitions.and_then(ff_core::partition::PartitionConfig::new) {
+        deployment.partitions = config;
+    }
+    deployment.max_payload_bytes = max_payload_bytes.unwrap_or(deployment.max_payload_bytes);
+    deployment
 }
 
 #[cfg(test)]
@@ -107,8 +150,18 @@ mod tests {
     fn errors_name_the_remedy_and_no_password() {
         assert!(parse("memory").expect_err("no scheme").to_string().contains("use \"memory:\""));
         assert!(parse("http://x").expect_err("no store").to_string().contains("redis://host:port/0"));
-        let address = parse("redis://:hunter2@host").expect("read by its backend");
+        let address = parse("redis://:hunter2@host/3?prefix=app&protocol=resp3&partitions=4").expect("well formed");
         assert!(!format!("{address:?}").contains("hunter2"));
+        assert_eq!(
+            address,
+            Address::Valkey {
+                url: Secret("redis://:hunter2@host/3?protocol=resp3".into()),
+                prefix: Some("app".into()),
+                partitions: Some(4),
+                max_payload_bytes: None
+            }
+        );
+        assert!(parse("redis://:hunter2@host?partitions=0").is_err_and(|e| !e.to_string().contains("hunter2")));
         let text = not_built("redis", "valkey").to_string();
         assert!(text.contains("Engine::with_backend") && text.contains("\"valkey\""), "{text}");
     }

@@ -43,6 +43,9 @@ const UNREACHED: Duration = Duration::from_secs(1);
 /// Queues that an idle worker looks at in a second although nothing says that there is work: a wake-up may be lost.
 const IDLE_LOOKS: usize = 1;
 
+/// How often a wake-up that was in vain is passed on to other workers: backends that poll send many.
+const PASS_ON: Duration = Duration::from_millis(200);
+
 /// What all parts of a worker share.
 pub(crate) struct Core {
     pub(super) engine: Engine,
@@ -160,7 +163,7 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
     let lanes: Vec<LaneId> = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
     let agenda = core.engine.agenda();
     // A full look is called for: at first, after a wake-up, and while there is work.
-    let (mut full, mut told) = (true, false);
+    let (mut full, mut told, mut passed_on) = (true, false, None::<Instant>);
     while !stop.is_cancelled() {
         while tasks.try_join_next().is_some() {}
         let free = core.concurrency.saturating_sub(tasks.len());
@@ -203,7 +206,11 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
             sleep.reset();
             agenda.worked();
         }
-        if round.claimed > 0 && round.more || round.claimed == 0 && told && !round.more {
+        let in_vain = told && round.claimed == 0 && !round.more && passed_on.is_none_or(|at| at.elapsed() >= PASS_ON);
+        if in_vain {
+            passed_on = Some(Instant::now());
+        }
+        if round.claimed > 0 && round.more || in_vain {
             // More than can be taken here, or woken for something that is not for this worker: others should look.
             core.engine.more_work().notify_waiters();
         }
