@@ -254,6 +254,22 @@ async fn repeated(s: &Stage) {
     assert_eq!(flow.cancel_reason.as_deref(), Some("called off"));
     assert_eq!(s.cancel_flow(flow_id, FlowOnly).await, done(CancelAll, 0, 0), "never narrowed");
 
+    // Where those that are passed over use up the steps, a repeat goes on behind them.
+    let flow_id = s.flow().await;
+    s.members(flow_id, 130, &[]).await;
+    while !s.claim_next(64).await.claimed.is_empty() {}
+    s.members(flow_id, 3, &[]).await;
+    assert_eq!(
+        s.cancel_flow(flow_id, CancelPending).await,
+        CancelFlowResult::CancellationScheduled {
+            cancellation_policy: CancelPending,
+            cancelled: 0,
+            remaining: 5,
+            nonterminal: 133,
+        }
+    );
+    assert_eq!(s.cancel_flow(flow_id, CancelPending).await, done(CancelPending, 3, 130));
+
     // From the narrowest on.
     let flow_id = s.flow().await;
     s.members(flow_id, 2, &[]).await;

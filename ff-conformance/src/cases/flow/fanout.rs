@@ -93,10 +93,15 @@ async fn sixty_five(s: &Stage) {
         join.edges[0].dependency_kind = DependencyKind::AnyTerminal;
     }
     let tolerant = s.create(args).await;
+    let held = s.held_member(flow_id).await;
+    s.link(flow_id, up, held).await;
     let beyond = s.member(flow_id, &[up]).await;
     s.fail_as_operator(up).await;
     assert_eq!(s.state(tolerant).await, StateName::Ready);
+    assert_eq!(s.state(held).await, StateName::Deps);
+    assert_eq!(s.counts_of(flow_id, held).await, (0, 0, 1), "a held one ends with its hold, not now");
     assert_eq!(s.state(beyond).await, StateName::Deps);
+    assert_eq!(s.counts_of(flow_id, beyond).await, (1, 0, 0));
     assert_eq!(s.deferred(flow_id).await, 1);
 }
 

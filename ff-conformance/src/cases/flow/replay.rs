@@ -174,6 +174,18 @@ async fn reopened(s: &Stage) {
         s.complete_as_operator(id).await;
     }
     assert_eq!(s.vector(sink).await, StateVector::ready(AttemptState::PendingReplayAttempt));
+
+    // What reopens is an edge that was impossible: not one that was satisfied, though no other is impossible any more.
+    let flow_id = s.flow().await;
+    let (good, bad) = (s.member(flow_id, &[]).await, s.member(flow_id, &[]).await);
+    let child = s.member(flow_id, &[good, bad]).await;
+    s.complete_as_operator(good).await;
+    s.fail_as_operator(bad).await;
+    s.replay(bad, 0).await;
+    assert_eq!(s.counts_of(flow_id, child).await, (1, 1, 0));
+    s.replay_and_reopen(good, 0).await;
+    assert_eq!(s.counts_of(flow_id, child).await, (2, 0, 0));
+    assert_eq!(s.vector(child).await, StateVector::done(TerminalOutcome::Skipped, false));
 }
 
 async fn old_entry(s: &Stage) {
