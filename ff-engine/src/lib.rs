@@ -5,6 +5,10 @@
 //! - [`Worker`] runs handlers: plain async functions with a [`Context`] and a typed input. It claims in batches, renews
 //!   leases, retries, drains on shutdown.
 //! - [`Engine::signal`] resumes what waits for an answer from outside.
+//! - [`Engine::explain`] says why something is not running, [`Engine::health`] how the store is.
+//! - [`Engine::in_memory`] is for tests: months pass in milliseconds.
+//!
+//! The [guide] has a page on each: start with [getting started](guide::getting_started).
 //!
 //! ```
 //! use ff_engine::{Context, Engine, TaskError, Worker};
@@ -37,6 +41,7 @@ mod error;
 mod execution;
 mod explain;
 mod flow;
+pub mod guide;
 mod handle;
 mod health;
 mod keys;

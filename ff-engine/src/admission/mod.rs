@@ -44,8 +44,9 @@ use crate::engine::Engine;
 use crate::repeat::{call, is_transport, together};
 use crate::retries::millis;
 
-/// How long a grant lives unused: the claim follows at once, so it only has to outlive a few lost answers.
-const GRANT: Duration = Duration::from_secs(10);
+/// How long a grant lives unused: the claim follows at once, so it only has to outlive a few lost answers. A slot whose
+/// process died lives that much longer.
+const GRANT: Duration = Duration::from_secs(5);
 /// How much longer than its lease a slot lives, so that the cap is exact while processes live.
 const MARGIN_MS: u64 = 5_000;
 /// How long an execution is parked whose question did not get through.

@@ -23,7 +23,7 @@ use crate::{BudgetLimits, QuotaLimits};
 
 const LEASE: Duration = Duration::from_secs(30);
 /// Grant, lease and margin: how long a slot lives that was taken before its claim.
-const SLOT_MS: u64 = 10_000 + 30_000 + 5_000;
+const SLOT_MS: u64 = 5_000 + 30_000 + 5_000;
 const WINDOW: Duration = Duration::from_secs(600);
 
 struct Bench {
@@ -251,7 +251,7 @@ async fn after_the_grant_it_lapses_and_comes_back_to_its_place() {
     assert_eq!(a.grant(passed).await.len(), 1);
     // a dies. x is out of its queue, with its slot and its charge.
     assert_eq!((bench.listed().await, bench.counts().await), (vec![y], (1, 1, 0)));
-    bench.pass(9_999);
+    bench.pass(4_999);
     assert_eq!(bench.listed().await, [y]);
     bench.pass(1);
     assert_eq!(bench.listed().await, [x, y]);
@@ -275,7 +275,7 @@ async fn after_the_claim_the_lease_runs_out_and_the_slot_lapses_behind_it() {
     // A new attempt is a new identity: while the dead one's slot lives, the cap is held.
     assert!(bench.take(&b).await.is_empty());
     assert_eq!(bench.counts().await, (1, 1, 1));
-    bench.pass(14_999);
+    bench.pass(9_999);
     assert_eq!(bench.quota().await.in_use, 1);
     bench.pass(1);
     assert_eq!(bench.quota().await.in_use, 0);
