@@ -175,6 +175,11 @@ impl Engine {
                 }
             }
             Some(StateName::Deps) => self.dependencies(x).await?,
+            // What waits for its time may be blocked as well; that counts when the time has come.
+            Some(StateName::Delayed) if x.not_before.is_some() => Why::NotYet {
+                until: x.not_before.unwrap_or(x.created_at),
+                kind: x.not_before_kind.unwrap_or(NotBeforeKind::Delay),
+            },
             // Whoever was lost or withdrawn keeps its vector and has the rest beside it.
             _ if !x.blocks.is_empty() => Why::Blocked { blocks: x.blocks.clone() },
             _ => match (x.not_before, x.not_before_kind) {

@@ -43,6 +43,8 @@ pub(super) struct Turns {
     unserved: VecDeque<(usize, AdmissionCandidate)>,
     /// Whether those come first this time: they take turns with the ordinary ones.
     unserved_first: bool,
+    /// How far the lanes have come that have work.
+    reached: u64,
 }
 
 struct Turn {
@@ -54,7 +56,7 @@ struct Turn {
 impl Turns {
     pub(super) fn new(lanes: &[(LaneId, u32)]) -> Self {
         let lanes = lanes.iter().map(|(_, weight)| Turn { weight: u64::from(*weight).max(1), pass: 0 }).collect();
-        Self { lanes, partition: 0, next: 0, unserved: VecDeque::new(), unserved_first: false }
+        Self { lanes, partition: 0, next: 0, unserved: VecDeque::new(), unserved_first: false, reached: 0 }
     }
 
     /// The lanes, least served first.
@@ -69,17 +71,18 @@ impl Turns {
     }
 
     fn served(&mut self, lane: usize, claims: usize) {
-        if let Some(turn) = self.lanes.get_mut(lane) {
+        if let Some(turn) = self.lanes.get_mut(lane)
+            && claims > 0
+        {
+            self.reached = self.reached.max(turn.pass);
             turn.pass = turn.pass.saturating_add(claims as u64 * (STRIDE / turn.weight).max(1));
         }
     }
 
     /// A lane that had nothing to do saves up no claims for later.
     fn idle(&mut self, lane: usize) {
-        let others = self.lanes.iter().enumerate().filter(|(i, _)| *i != lane);
-        let least = others.map(|(_, turn)| turn.pass).min();
-        if let (Some(least), Some(turn)) = (least, self.lanes.get_mut(lane)) {
-            turn.pass = turn.pass.max(least);
+        if let Some(turn) = self.lanes.get_mut(lane) {
+            turn.pass = turn.pass.max(self.reached);
         }
     }
 }
@@ -239,5 +242,46 @@ impl Core {
         turns.unserved.truncate(MAX_UNSERVED);
         found.claimed += self.admit(needs_admission, round, take).await;
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(weights: &[u32]) -> Turns {
+        let lanes: Vec<_> = weights.iter().map(|w| (LaneId::new("lane").expect("a name"), *w)).collect();
+        Turns::new(&lanes)
+    }
+
+    /// Serves one at a time, `rounds` times, those lanes that have work.
+    fn serve(turns: &mut Turns, rounds: usize, has_work: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut served = vec![0; turns.lanes.len()];
+        for _ in 0..rounds {
+            for lane in turns.order() {
+                if has_work(lane) {
+                    turns.served(lane, 1);
+                    served[lane] += 1;
+                    break;
+                }
+                turns.idle(lane);
+            }
+        }
+        served
+    }
+
+    #[test]
+    fn lanes_that_have_work_share_by_weight() {
+        assert_eq!(serve(&mut turns(&[1, 3]), 400, |_| true), [100, 300]);
+        let served = serve(&mut turns(&[1, 2, 7]), 1000, |lane| lane != 2);
+        assert!((332..=334).contains(&served[0]) && served[2] == 0, "{served:?}");
+    }
+
+    #[test]
+    fn lanes_that_were_idle_have_saved_up_nothing() {
+        let mut turns = turns(&[1, 1, 1]);
+        assert_eq!(serve(&mut turns, 1000, |lane| lane == 0), [1000, 0, 0]);
+        let served = serve(&mut turns, 300, |_| true);
+        assert!(served.iter().all(|n| (98..=102).contains(n)), "{served:?}");
     }
 }
