@@ -48,6 +48,9 @@ struct Options {
     /// Where the index is written.
     #[arg(long, default_value = "index.json")]
     out: PathBuf,
+    /// Where executions are kept: memory:, or redis://host:port/0?prefix=app
+    #[arg(long, default_value = "memory:?max_payload_bytes=67108864")]
+    backend: String,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -88,7 +91,7 @@ fn main() -> ExitCode {
 /// Whether the index was published.
 async fn run(options: &Options, files: Vec<PathBuf>) -> Result<bool> {
     let began = Instant::now();
-    let engine = Engine::builder().namespace("documents").connect("memory:?max_payload_bytes=67108864").await?;
+    let engine = Engine::builder().namespace("documents").connect(&options.backend).await?;
     let (approvals, requests) = mpsc::unbounded_channel();
     let shared = Shared { flaky: options.flaky, out: options.out.clone(), approvals, failures: Arc::default() };
     let flow = submit(&engine, &files).await?;
