@@ -19,7 +19,7 @@ local function describe_execution(keys, args)
 	if not x then
 		return { '!', 'execution_not_found' }
 	end
-	return { 'record', x.raw, x.wps > 0 and F.suspension_info(c, x) or false }
+	return { 'record', x.raw, F.suspension_info(c, x) }
 end
 
 -- ff_get_payload. a: 2 id. Reply: { 'payload', payload or false, record }.

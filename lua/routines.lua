@@ -206,8 +206,8 @@ function F.terminate(c, x, outcome, cause, by, o)
 	o = o or {}
 	local state = outcome == SUCCESS and ENDED_SUCCESS or outcome == CANCELLED and ENDED_CANCELLED or ENDED_FAILURE
 	F.end_attempt(c, x, state, cause, by, o.identity, o.failure, o.category, 'execution_ended')
+	F.close_suspension(c, x, 'execution_ended')
 	if x.wps > 0 then
-		F.close_suspension(c, x, 'execution_ended')
 		F.close_waitpoints(c, x, 'open', 'execution_ended')
 	end
 	F.release(x)

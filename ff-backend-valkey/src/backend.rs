@@ -15,6 +15,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, Value};
 
 use crate::call::{Pack, Reply};
+use crate::keys::{KeyCache, LOAD_BURST};
 use crate::library;
 use crate::record::corrupt;
 
@@ -77,6 +78,9 @@ pub struct Options {
     pub clock: Option<ManualClock>,
     /// Use a server that may evict keys.
     pub allow_eviction: bool,
+    /// How many loads of a partition's signing keys signals with unknown kids may cause in a row, before there is one
+    /// per second and the rest are `keystore_busy`; 16. `None` sets no limit.
+    pub key_load_burst: Option<u32>,
     /// How long one call may take before its answer counts as lost; 10 s.
     pub response_timeout: Duration,
     /// How long a connection attempt may take; 5 s.
@@ -90,6 +94,7 @@ impl Default for Options {
             deployment: Deployment::default(),
             clock: None,
             allow_eviction: false,
+            key_load_burst: Some(LOAD_BURST),
             response_timeout: Duration::from_secs(10),
             connection_timeout: Duration::from_secs(5),
         }
@@ -107,6 +112,7 @@ pub struct ValkeyBackend {
 
 struct Shared {
     options: Options,
+    keys: KeyCache,
 }
 
 impl std::fmt::Debug for ValkeyBackend {
@@ -144,7 +150,13 @@ impl ValkeyBackend {
         if recorded != asked.to_string() {
             return Err(ConnectError::PartitionCount { prefix: options.prefix, recorded, asked });
         }
-        Ok(Self { connection, shared: Arc::new(Shared { options }) })
+        let keys = KeyCache::new(options.key_load_burst);
+        Ok(Self { connection, shared: Arc::new(Shared { options, keys }) })
+    }
+
+    /// The process's signing keys.
+    pub(crate) fn keys(&self) -> &KeyCache {
+        &self.shared.keys
     }
 
     /// What the deployment fixes.

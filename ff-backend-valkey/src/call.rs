@@ -304,6 +304,11 @@ impl Reply {
         }
     }
 
+    /// Bytes of a fixed number.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], EngineError> {
+        self.bytes()?.as_ref().try_into().map_err(|_| unreadable("bytes of another number"))
+    }
+
     pub(crate) fn uuid(&mut self) -> Result<Uuid, EngineError> {
         Uuid::from_slice(&self.bytes()?).map_err(|_| unreadable("not an id"))
     }

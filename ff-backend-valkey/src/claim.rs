@@ -8,7 +8,7 @@ use ff_core::contracts::{
     AdmissionCandidate, ClaimExecutionArgs, ClaimExecutionResult, ClaimGrant, ClaimKind, ClaimNextArgs,
     ClaimNextResult, ClaimResumedExecutionArgs, ClaimResumedExecutionResult, ClaimedExecution, ClaimedResumedExecution,
     IssueClaimGrantArgs, IssueClaimGrantResult, IssueReclaimGrantArgs, IssueReclaimGrantResult, NextClaim,
-    ReclaimExecutionArgs, ReclaimExecutionResult, ReclaimGrant, ResumeCause,
+    ReclaimExecutionArgs, ReclaimExecutionResult, ReclaimGrant, ResumeCause, ResumeInfo,
 };
 use ff_core::engine_backend::ClaimOps;
 use ff_core::error::EngineError;
@@ -18,6 +18,7 @@ use ff_core::records::PauseKind;
 
 use crate::ValkeyBackend;
 use crate::call::{Pack, Reply, unreadable};
+use crate::history;
 use crate::record::{self, corrupt};
 
 /// The holder as records name it.
@@ -40,7 +41,7 @@ fn claim(reply: &mut Reply) -> Result<NextClaim, EngineError> {
     let stored = record::execution(id, &reply.bytes()?)?;
     let payload = reply.bytes_opt()?.unwrap_or_else(Bytes::new);
     let _inputs = reply.list_opt()?;
-    let _resumed = reply.list_opt()?;
+    let resumed = reply.list_opt()?;
     let illegal = || corrupt("execution", "attempt_count", DecodeCause::IllegalState);
     let attempt = stored.attempt.as_ref().ok_or_else(illegal)?;
     let kind = stored.record.lease.as_ref().map(|lease| lease.claim_kind).ok_or_else(illegal)?;
@@ -59,7 +60,13 @@ fn claim(reply: &mut Reply) -> Result<NextClaim, EngineError> {
                         impossible_count: member.map_or(0, |m| m.impossible),
                     }
                 }
-                Some(PauseKind::Suspension) | None => return Err(unreadable("a claim's cause")),
+                Some(PauseKind::Suspension) => {
+                    let mut resumed = resumed.ok_or_else(|| unreadable("a claim's suspension"))?;
+                    let (suspension, matched) = history::matched(id, &mut resumed)?;
+                    let open = || corrupt("suspension", "closed_at", DecodeCause::IllegalState);
+                    ResumeCause::Suspension(ResumeInfo::with(&suspension, matched).ok_or_else(open)?)
+                }
+                None => return Err(unreadable("a claim's cause")),
             };
             NextClaim::Resumed(ClaimedResumedExecution::of(claimed, cause))
         }

@@ -7,6 +7,8 @@ mod backend;
 mod call;
 mod claim;
 mod execution;
+mod history;
+mod keys;
 mod keystore;
 mod lease;
 mod library;
@@ -14,6 +16,8 @@ mod maintenance;
 mod reads;
 mod record;
 mod refusal;
+mod signal;
+mod suspension;
 mod unsupported;
 
 pub use backend::{ConnectError, Options, ValkeyBackend};

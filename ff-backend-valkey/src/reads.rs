@@ -15,6 +15,7 @@ use ff_core::state::PublicState;
 
 use crate::ValkeyBackend;
 use crate::call::unreadable;
+use crate::history;
 use crate::record;
 
 /// How many records one call of a list examines.
@@ -43,8 +44,10 @@ impl ReadsOps for ValkeyBackend {
 
     async fn describe_execution(&self, args: DescribeExecutionArgs) -> Result<ExecutionSnapshot, EngineError> {
         args.check(self.fixed())?;
-        let (stored, _) = self.stored("ff_describe_execution", args.execution_id).await?;
-        Ok(ExecutionSnapshot::of(&stored.record, stored.attempt.as_ref(), None))
+        let id = args.execution_id;
+        let (stored, mut reply) = self.stored("ff_describe_execution", id).await?;
+        let suspension = reply.list_opt()?.map(|mut flat| history::suspension(id, &mut flat)).transpose()?;
+        Ok(ExecutionSnapshot::of(&stored.record, stored.attempt.as_ref(), suspension.as_ref()))
     }
 
     async fn list_executions(&self, args: ListExecutionsArgs) -> Result<ListExecutionsResult, EngineError> {

@@ -276,7 +276,7 @@ fn fat_policy(json: &[u8]) -> Option<Arc<ExecutionPolicy>> {
     serde_json::from_slice(json).ok().map(Arc::new)
 }
 
-fn text_of(value: &Value) -> Option<Option<String>> {
+pub(crate) fn text_of(value: &Value) -> Option<Option<String>> {
     match value {
         Value::Boolean(false) | Value::Nil => Some(None),
         Value::String(s) => s.as_str().map(|s| Some(s.to_owned())),
@@ -284,7 +284,7 @@ fn text_of(value: &Value) -> Option<Option<String>> {
     }
 }
 
-fn bytes_of(value: &Value) -> Option<&[u8]> {
+pub(crate) fn bytes_of(value: &Value) -> Option<&[u8]> {
     match value {
         Value::String(s) => Some(s.as_bytes()),
         Value::Binary(b) => Some(b),
@@ -292,7 +292,7 @@ fn bytes_of(value: &Value) -> Option<&[u8]> {
     }
 }
 
-fn number_of(value: &Value) -> Option<u64> {
+pub(crate) fn number_of(value: &Value) -> Option<u64> {
     match value {
         Value::F64(f) if *f >= 0.0 && f.fract() == 0.0 && *f <= 9_007_199_254_740_992.0 => {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole and in range
@@ -302,7 +302,7 @@ fn number_of(value: &Value) -> Option<u64> {
     }
 }
 
-fn at_of(value: &Value) -> Option<Option<TimestampMs>> {
+pub(crate) fn at_of(value: &Value) -> Option<Option<TimestampMs>> {
     match number_of(value) {
         Some(NONE) => Some(None),
         Some(n) => TimestampMs::new(n).map(Some),

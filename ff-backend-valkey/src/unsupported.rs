@@ -19,19 +19,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    SuspensionOps {
-        suspend_execution(SuspendExecutionArgs) -> SuspendExecutionResult;
-        resume_execution(ResumeExecutionArgs) -> ResumeExecutionResult;
-        create_pending_waitpoint(CreatePendingWaitpointArgs) -> CreatePendingWaitpointResult;
-        close_waitpoint(CloseWaitpointArgs) -> CloseWaitpointResult;
-        expire_suspension(ExpireSuspensionArgs) -> ExpireSuspensionResult;
-        list_pending_waitpoints(ListPendingWaitpointsArgs) -> ListPendingWaitpointsResult;
-    }
-    SignalOps {
-        deliver_signal(DeliverSignalArgs) -> DeliverSignalResult;
-        buffer_signal(BufferSignalArgs) -> BufferSignalResult;
-        list_signals(ListSignalsArgs) -> ListSignalsResult;
-    }
     FlowOps {
         create_flow(CreateFlowArgs) -> CreateFlowResult;
         submit_flow(SubmitFlowArgs) -> SubmitFlowResult;

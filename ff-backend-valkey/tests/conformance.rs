@@ -108,6 +108,7 @@ impl Harness for Valkey {
         let mut options = Options::default();
         options.prefix.clone_from(&prefix);
         options.clock = Some(clock.clone());
+        options.key_load_burst = None;
         let url = self.server.url();
         let backend = ValkeyBackend::connect(&url, options).await.expect("the private server answers");
         let client = redis::Client::open(url).expect("the private server's URL is one");

@@ -186,10 +186,21 @@ impl MatchedSignals {
     /// The matched signals of a suspension, picked from `signals`, which must hold all of its signals in `seq` order
     /// and may hold others.
     pub fn of<'a>(suspension: &SuspensionRecord, signals: impl IntoIterator<Item = &'a SignalRecord>) -> Self {
-        let mut matched = Self { closer: suspension.closer_signal_id, ..Self::default() };
+        let mut total = 0;
+        let all = signals.into_iter().filter(|s| s.effect.is_match() && suspension.has(s)).inspect(|_| total += 1);
+        let matched = Self::of_first(0, suspension, all);
+        Self { total, ..matched }
+    }
+
+    /// For backends: of how many signals matched in all and the first of them in order, [`Self::MAX_SHOWN`] or more.
+    pub fn of_first<'a>(
+        total: u64,
+        suspension: &SuspensionRecord,
+        first: impl IntoIterator<Item = &'a SignalRecord>,
+    ) -> Self {
+        let mut matched = Self { total, closer: suspension.closer_signal_id, first: Vec::new() };
         let (mut shown, mut showing) = (0, true);
-        for signal in signals.into_iter().filter(|s| s.effect.is_match() && suspension.has(s)) {
-            matched.total += 1;
+        for signal in first {
             if matched.first.len() < Self::MAX_SHOWN {
                 showing = showing && shown + signal.payload.len() <= Self::MAX_SHOWN_BYTES;
                 if showing {
@@ -223,13 +234,19 @@ impl ResumeInfo {
     /// What the attempt is told that the closed suspension let go; `None` while it is open, or when its end was the
     /// execution's. `signals` as for [`MatchedSignals::of`].
     pub fn of<'a>(suspension: &SuspensionRecord, signals: impl IntoIterator<Item = &'a SignalRecord>) -> Option<Self> {
+        Self::with(suspension, MatchedSignals::of(suspension, signals))
+    }
+
+    /// For backends: of the closed suspension and its matched signals.
+    #[must_use]
+    pub fn with(suspension: &SuspensionRecord, matched: MatchedSignals) -> Option<Self> {
         let trigger = ResumeTrigger::of(suspension.close_reason?)?;
         Some(Self {
             suspension_id: suspension.suspension_id,
             trigger,
             operator: suspension.operator.clone(),
             continuation: suspension.continuation.clone(),
-            matched: MatchedSignals::of(suspension, signals),
+            matched,
         })
     }
 }
