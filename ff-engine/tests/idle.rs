@@ -74,3 +74,22 @@ async fn a_new_execution_starts_within_milliseconds_of_its_submission() {
     };
     worker.build().expect("well put together").run_until(measure).await.expect("no refusal");
 }
+
+#[tokio::test]
+async fn what_becomes_due_is_done_then_and_not_at_the_next_round() {
+    let engine = Engine::connect("memory:").await.expect("an empty store");
+    let worker = Worker::builder(&engine).handler("flaky", |ctx: Context, (): ()| async move {
+        if ctx.attempt_index().get() < 3 { Err(TaskError::retryable("not yet")) } else { Ok(()) }
+    });
+    let measure = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let since = Instant::now();
+        let retries = ff_engine::Retries::fixed(3, Duration::from_millis(40));
+        let flaky = engine.execution("flaky", &()).delay(Duration::from_millis(60)).retries(retries);
+        flaky.submit().await.expect("submitted").result::<()>().await.expect("the fourth attempt");
+        // 60 ms of delay and 3 * 40 ms of backoff; the waiter looks every 100 ms.
+        let took = since.elapsed();
+        assert!(took >= Duration::from_millis(180) && took < Duration::from_millis(600), "{took:?}");
+    };
+    worker.build().expect("well put together").run_until(measure).await.expect("no refusal");
+}

@@ -255,3 +255,68 @@ async fn many_that_become_ready_at_once_wake_as_many_workers() {
         worker.await.expect("no panic").expect("no refusal");
     }
 }
+
+/// Answers suspensions late, so that renewals come between them and their answers.
+struct Late;
+
+#[async_trait::async_trait]
+impl ff_core::layer::Layer for Late {
+    async fn around(
+        &self,
+        inner: &dyn ff_core::engine_backend::EngineBackend,
+        operation: ff_core::operation::Operation,
+    ) -> Result<ff_core::operation::Outcome, ff_core::error::EngineError> {
+        let late = operation.name() == ff_core::operation::OpName::SuspendExecution;
+        let outcome = ff_core::operation::dispatch(inner, operation).await;
+        if late {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        outcome
+    }
+}
+
+#[tokio::test]
+async fn a_pause_is_never_mistaken_for_a_lost_lease() {
+    use ff_engine::{Suspend, Suspended, TimeoutBehavior};
+    let memory = Arc::new(ff_backend_memory::MemoryBackend::new());
+    let engine = Engine::with_backend(Arc::new(ff_core::layer::Layered::new(memory, Late))).await.expect("opens");
+    let stopped = Arc::new(AtomicU64::new(0));
+    let worker = Worker::builder(&engine).lease(Duration::from_millis(100)).handler("ask", {
+        let stopped = Arc::clone(&stopped);
+        move |ctx: Context, rounds: u64| {
+            let stopped = Arc::clone(&stopped);
+            async move {
+                let round = if ctx.resumed().is_none() { 0 } else { ctx.remembered::<u64>()? + 1 };
+                if round == rounds {
+                    return Ok(round);
+                }
+                let brief = Suspend::until_signal("never").remember(&round);
+                let brief = brief.timeout(Duration::from_millis(1), TimeoutBehavior::AutoResume);
+                // Renewals are sent all the time: whenever somebody cancels something in this process.
+                let Suspended::Paused(paused) = ctx.suspend(brief).await? else { return Ok(round) };
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                if ctx.stop_reason().is_some() {
+                    stopped.fetch_add(1, Ordering::SeqCst);
+                }
+                Err(paused.into())
+            }
+        }
+    });
+    let worker = worker.build().expect("well put together");
+    let done = async {
+        let mut all = Vec::new();
+        for _ in 0..20 {
+            all.push(engine.execution("ask", &10_u64).submit().await.expect("submitted"));
+        }
+        while let Some(handle) = all.pop() {
+            while !handle.describe().await.expect("known").public_state.is_terminal() {
+                let other = engine.execution("other", &()).lane("other").submit().await.expect("submitted");
+                other.cancel("zoe", "").await.expect("not ended");
+                tokio::time::sleep(Duration::from_micros(300)).await;
+            }
+            assert_eq!(handle.result::<u64>().await.expect("it goes on each time"), 10);
+        }
+    };
+    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal");
+    assert_eq!(stopped.load(Ordering::SeqCst), 0);
+}

@@ -386,7 +386,14 @@ impl Context {
             .timeout(suspend.timeout)
             .maybe_continuation(suspend.continuation)
             .build();
-        match call!(self.shared.engine, suspend_execution(args))? {
+        // From here on a refused renewal is this pause, and no reason to stop.
+        let lease_id = self.fence().lease_id;
+        self.shared.leases.ending(lease_id, true);
+        let suspended = call!(self.shared.engine, suspend_execution(args));
+        if !matches!(suspended, Ok(SuspendExecutionResult::Suspended { .. })) {
+            self.shared.leases.ending(lease_id, false);
+        }
+        match suspended? {
             SuspendExecutionResult::Suspended { suspension_id, waitpoints, .. } => {
                 if let Some(ms) = after {
                     self.shared.engine.agenda().armed_after(self.execution_id().partition(), ms);

@@ -89,6 +89,8 @@ struct Held {
     until: Instant,
     /// The store has not said that it is over.
     alive: bool,
+    /// Its worker is ending or pausing it right now: a refused renewal tells nothing new.
+    ending: bool,
     /// The quota policy's slot that goes with it.
     slot: Option<Slot>,
 }
@@ -132,7 +134,7 @@ impl Leases {
     /// time after that.
     pub(crate) fn hold(&self, claimed: &ClaimedExecution, slot: Option<Slot>, stop: Stop, asked_at: Instant) {
         let (execution_id, fence) = (claimed.execution_id, claimed.fence);
-        let held = Held { execution_id, fence, stop, until: asked_at + self.ttl, alive: true, slot };
+        let held = Held { execution_id, fence, stop, until: asked_at + self.ttl, alive: true, ending: false, slot };
         self.held.lock().insert(fence.lease_id, held);
     }
 
@@ -140,6 +142,17 @@ impl Leases {
     pub(crate) fn let_go(self: &Arc<Self>, lease_id: LeaseId) {
         let slot = self.held.lock().remove(&lease_id).and_then(|held| held.slot);
         self.release(slot);
+    }
+
+    /// Its worker is about to end or pause the attempt, or has found that it goes on.
+    pub(crate) fn ending(&self, lease_id: LeaseId, ending: bool) {
+        if let Some(held) = self.held.lock().get_mut(&lease_id) {
+            held.ending = ending;
+        }
+    }
+
+    fn is_ending(&self, lease_id: LeaseId) -> bool {
+        self.held.lock().get(&lease_id).is_none_or(|held| held.ending)
     }
 
     /// The store says that a lease is over, while its handler still runs.
@@ -228,6 +241,7 @@ impl Leases {
                     }
                 }
                 Err(error) if is_transport(&error) => reached = false,
+                Err(_) if self.is_ending(lease_id) => {}
                 Err(error) => {
                     let reason = why(&error);
                     tracing::debug!(execution = %args.execution_id, ?reason, %error, "lease not renewed");

@@ -347,6 +347,7 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
         () = too_long(&core, &stop) => None,
     };
     drop(watch);
+    core.leases.ending(claimed.fence.lease_id, true);
     metrics::histogram!("ff_attempt_seconds", "kind" => claimed.kind.clone()).record(began.elapsed());
     let end = core.end(&claimed, &context, &stop, ended).instrument(span.clone()).await;
     span.record("end", end.as_str());
