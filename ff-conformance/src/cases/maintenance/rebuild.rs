@@ -121,7 +121,7 @@ async fn sound(s: &Stage) {
         s.rotate(random::PARTITION, &format!("seed{seed}"), 1).await;
         for (at, step) in random::draw(1_000 + seed, 200).iter().enumerate() {
             match step.action {
-                Action::Clock => s.advance(World::clock_step(step, s.now(), None)),
+                Action::Clock => s.set(World::clock_step(step, s.now(), None)),
                 Action::Call(name) => {
                     let operation = world.operation(name, step, s.now());
                     if let Ok(outcome) = s.call(operation.clone()).await {
