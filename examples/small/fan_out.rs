@@ -12,7 +12,7 @@ async fn count_primes(ctx: Context, (low, high): (u32, u32)) -> Result<u32, Task
     if (low / 1_000) % 3 == 0 && ctx.attempt_index().get() == 0 {
         return Err(TaskError::retryable("cosmic rays").category("flaky"));
     }
-    let is_prime = |n: u32| n > 1 && (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u32| n > 1 && (2..n).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     Ok(u32::try_from((low..high).filter(|n| is_prime(*n)).count())?)
 }
 
