@@ -373,6 +373,7 @@ function F.flush(c)
 	c.sums = sums
 	local tkey, lkey = p .. 't', p .. 'L'
 	local char = string.char
+	local awake
 	for i = 1, c.n do
 		local x = c.dirty[i]
 		local id = x.id
@@ -383,6 +384,10 @@ function F.flush(c)
 			if q then
 				if not x.wq or x.prio ~= x.wprio then
 					push(zadd, key, -x.prio, struct.pack('>I7', x.created) .. id)
+				end
+				if not x.wq then
+					awake = awake or {}
+					awake[F.lane(x)] = true
 				end
 			else
 				append(zrem, key, struct.pack('>I7', x.created) .. id)
@@ -503,6 +508,13 @@ function F.flush(c)
 			call(unpack(w[i]))
 		end
 		c.lates = nil
+	end
+	if awake then
+		-- A hint for workers that wait: something became ready in these lanes.
+		local channel = string.match(p, '^[^{]*') .. 'w:'
+		for lane in pairs(awake) do
+			call('PUBLISH', channel .. lane, '')
+		end
 	end
 end
 

@@ -18,6 +18,7 @@ use crate::call::{Pack, Reply};
 use crate::keys::{KeyCache, LOAD_BURST};
 use crate::library;
 use crate::record::corrupt;
+use crate::wake::Wake;
 
 /// Why a backend could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,7 @@ pub struct ValkeyBackend {
 struct Shared {
     options: Options,
     keys: KeyCache,
+    wake: Wake,
 }
 
 impl std::fmt::Debug for ValkeyBackend {
@@ -138,6 +140,7 @@ impl ValkeyBackend {
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(options.response_timeout))
             .set_connection_timeout(Some(options.connection_timeout));
+        let wake = Wake::new(client.clone(), &options.prefix);
         let mut connection = ConnectionManager::new_with_config(client, config).await?;
         if !options.allow_eviction {
             check_eviction(&mut connection).await?;
@@ -151,7 +154,7 @@ impl ValkeyBackend {
             return Err(ConnectError::PartitionCount { prefix: options.prefix, recorded, asked });
         }
         let keys = KeyCache::new(options.key_load_burst);
-        Ok(Self { connection, shared: Arc::new(Shared { options, keys }) })
+        Ok(Self { connection, shared: Arc::new(Shared { options, keys, wake }) })
     }
 
     /// The process's signing keys.
@@ -267,9 +270,8 @@ impl Host for ValkeyBackend {
         futures::future::join_all(operations.into_iter().map(|operation| dispatch(self, operation))).await
     }
 
-    async fn wait_for_work(&self, _lanes: &[LaneId], timeout: Duration) -> bool {
-        tokio::time::sleep(timeout.min(Duration::from_millis(50))).await;
-        true
+    async fn wait_for_work(&self, lanes: &[LaneId], timeout: Duration) -> bool {
+        self.shared.wake.wait(lanes, timeout).await
     }
 
     async fn health(&self) -> Result<Health, EngineError> {

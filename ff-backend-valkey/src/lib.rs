@@ -19,6 +19,7 @@ mod refusal;
 mod signal;
 mod suspension;
 mod unsupported;
+mod wake;
 
 pub use backend::{ConnectError, Options, ValkeyBackend};
 pub use library::{LIBRARY_VERSION, source as library_source};
