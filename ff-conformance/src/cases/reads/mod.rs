@@ -2,9 +2,11 @@
 
 use super::Case;
 
+mod decode;
 mod execution;
 mod list;
+mod stored;
 
 pub(super) fn cases() -> Vec<Case> {
-    [execution::cases(), list::cases()].into_iter().flatten().collect()
+    [execution::cases(), list::cases(), decode::cases()].into_iter().flatten().collect()
 }
