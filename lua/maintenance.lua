@@ -24,8 +24,8 @@ function F.unlink_records(c, id)
 	F.unlink_suspension(c, id)
 end
 
--- The execution stops existing; its subordinate records go in steps.
-local function purge(c, x)
+-- The execution stops existing: its record becomes a tombstone that counts what is left.
+function F.bury(c, x)
 	local key = F.key_field(x)
 	if key and redis.call('HGET', c.p .. 'k', key) == x.id then
 		F.late(c, 'HDEL', c.p .. 'k', key)
@@ -34,9 +34,14 @@ local function purge(c, x)
 	x.gone = true
 	F.put(c, x)
 	F.write(c, 'SET', c.p .. 'e' .. x.id, '\0' .. struct.pack('>I4', left))
-	F.write(c, 'ZADD', c.p .. 'z', 0, x.id)
 	F.late(c, 'ZREM', c.p .. 'x', x.id)
 	F.late(c, 'UNLINK', c.p .. 'p' .. x.id)
+end
+
+-- Its subordinate records go in steps.
+local function purge(c, x)
+	F.bury(c, x)
+	F.write(c, 'ZADD', c.p .. 'z', 0, x.id)
 	F.backlog_restart(c, 5, x.id, false)
 end
 

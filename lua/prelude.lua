@@ -359,8 +359,8 @@ end
 function F.flush(c)
 	local call = redis.call
 	local p = c.p
-	if c.before_flush then
-		c.before_flush(c)
+	if c.tail then
+		F.flush_added(c)
 	end
 	local w = c.writes
 	if w then
@@ -368,6 +368,9 @@ function F.flush(c)
 			call(unpack(w[i]))
 		end
 		c.writes = nil
+	end
+	if c.flows then
+		F.flush_flows(c)
 	end
 	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, c.sums or {}
 	c.sums = sums
@@ -499,8 +502,8 @@ function F.flush(c)
 		end
 	end
 	c.sums = nil
-	if c.after_flush then
-		c.after_flush(c)
+	if c.B then
+		F.flush_backlog(c)
 	end
 	w = c.lates
 	if w then

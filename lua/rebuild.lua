@@ -67,9 +67,9 @@ function F.rebuild_timer(c, r, member, due)
 end
 
 -- Puts an entry on the backlog that should be there.
-function F.rebuild_owed(c, r, kind, id)
+function F.rebuild_owed(c, r, kind, id, flow)
 	if redis.call('HEXISTS', c.p .. 'B', string.char(kind) .. id) == 0 then
-		F.backlog_restart(c, kind, id, false)
+		F.backlog_restart(c, kind, id, false, flow)
 		F.flush(c)
 		F.repaired(r, 3, 1)
 	end

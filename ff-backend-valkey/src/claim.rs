@@ -18,6 +18,7 @@ use ff_core::records::PauseKind;
 
 use crate::ValkeyBackend;
 use crate::call::{Pack, Reply, unreadable};
+use crate::flow;
 use crate::history;
 use crate::record::{self, corrupt};
 
@@ -40,13 +41,13 @@ fn claim(reply: &mut Reply) -> Result<NextClaim, EngineError> {
     let _kind = reply.num()?;
     let stored = record::execution(id, &reply.bytes()?)?;
     let payload = reply.bytes_opt()?.unwrap_or_else(Bytes::new);
-    let _inputs = reply.list_opt()?;
+    let inputs = flow::inputs(reply.list_opt()?)?;
     let resumed = reply.list_opt()?;
     let illegal = || corrupt("execution", "attempt_count", DecodeCause::IllegalState);
     let attempt = stored.attempt.as_ref().ok_or_else(illegal)?;
     let kind = stored.record.lease.as_ref().map(|lease| lease.claim_kind).ok_or_else(illegal)?;
-    let claimed = ClaimedExecution::of(&stored.record, payload, stored.payload_encoding, attempt, Vec::new())
-        .ok_or_else(illegal)?;
+    let claimed =
+        ClaimedExecution::of(&stored.record, payload, stored.payload_encoding, attempt, inputs).ok_or_else(illegal)?;
     Ok(match kind {
         ClaimKind::New => NextClaim::New(claimed),
         ClaimKind::Reclaimed => NextClaim::Reclaimed(claimed),

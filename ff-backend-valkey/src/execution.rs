@@ -18,6 +18,7 @@ use ff_core::time::When;
 
 use crate::ValkeyBackend;
 use crate::call::{NONE, Pack, pack_map};
+use crate::flow;
 use crate::record::{Core, block_number};
 
 /// Lane and required set, as the names of ready queues end.
@@ -106,13 +107,15 @@ pub(crate) fn creation(pack: &mut Pack, args: &CreateExecutionArgs) {
 impl ExecutionOps for ValkeyBackend {
     async fn create_execution(&self, args: CreateExecutionArgs) -> Result<CreateExecutionResult, EngineError> {
         args.check(self.fixed())?;
-        if args.flow.is_some() {
-            return Err(EngineError::Unsupported { what: "create_execution into a flow".to_owned() });
-        }
         let mut pack = self.pack();
         pack.uuid(args.execution_id.uuid());
         creation(&mut pack, &args);
-        pack.absent();
+        match &args.flow {
+            Some(join) => flow::join(&mut pack, join, &args.namespace, self.fixed()),
+            None => {
+                pack.absent();
+            }
+        }
         let partition = args.execution_id.partition();
         let mut reply = self.at_with("ff_create_execution", partition, pack, &args.payload).await?;
         Ok(match reply.word() {

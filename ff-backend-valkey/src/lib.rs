@@ -7,6 +7,7 @@ mod backend;
 mod call;
 mod claim;
 mod execution;
+mod flow;
 mod history;
 mod keys;
 mod keystore;

@@ -11,6 +11,8 @@ const FILES: &[(&str, &str)] = &[
     ("routines", include_str!("../lua/routines.lua")),
     ("cascade", include_str!("../lua/cascade.lua")),
     ("execution", include_str!("../lua/execution.lua")),
+    ("flow", include_str!("../lua/flow.lua")),
+    ("flow_edges", include_str!("../lua/flow_edges.lua")),
     ("claim", include_str!("../lua/claim.lua")),
     ("lease", include_str!("../lua/lease.lua")),
     ("keystore", include_str!("../lua/keystore.lua")),

@@ -19,23 +19,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    FlowOps {
-        create_flow(CreateFlowArgs) -> CreateFlowResult;
-        submit_flow(SubmitFlowArgs) -> SubmitFlowResult;
-        add_execution_to_flow(AddExecutionToFlowArgs) -> AddExecutionToFlowResult;
-        seal_flow(SealFlowArgs) -> SealFlowResult;
-        stage_dependency_edge(StageDependencyEdgeArgs) -> StageDependencyEdgeResult;
-        apply_dependency_to_child(ApplyDependencyToChildArgs) -> ApplyDependencyToChildResult;
-        resolve_dependency(ResolveDependencyArgs) -> ResolveDependencyResult;
-        evaluate_flow_eligibility(EvaluateFlowEligibilityArgs) -> EvaluateFlowEligibilityResult;
-        promote_blocked_to_eligible(PromoteBlockedToEligibleArgs) -> PromoteBlockedToEligibleResult;
-        cancel_flow(CancelFlowArgs) -> CancelFlowResult;
-        set_flow_tags(SetFlowTagsArgs) -> SetFlowTagsResult;
-        describe_flow(DescribeFlowArgs) -> FlowSnapshot;
-        describe_edge(DescribeEdgeArgs) -> EdgeSnapshot;
-        list_edges(ListEdgesArgs) -> ListEdgesResult;
-        list_flow_members(ListFlowMembersArgs) -> ListFlowMembersResult;
-    }
     BudgetOps {
         create_budget(CreateBudgetArgs) -> CreateBudgetResult;
         report_usage(ReportUsageArgs) -> ReportUsageResult;
