@@ -9,7 +9,7 @@ local MAX_PAYLOAD = 4194304
 local MAX_INPUTS = 256
 local MAX_CANDIDATES = 16
 
--- Whether this is the claim that made the lease of x: nil, or true.
+-- Whether this is the claim that made the lease of x. Without `kind`, of whatever kind it was.
 local function is_repeat(c, x, lease, holder, attempt, kind)
 	return x.s == 5 and x.lid == lease and x.lexp > c.now and x.holder == holder and (not kind or x.lkind == kind)
 		and (x.lkind == 2 or x.aid == attempt)
@@ -79,7 +79,7 @@ local function tokens(list)
 	return has
 end
 
--- A live grant, and whether it is this holder's.
+-- The grant, if it lives.
 local function live_grant(c, x)
 	local g = x.ext.gr
 	if g and g[3] > c.now then
@@ -88,7 +88,8 @@ local function live_grant(c, x)
 	return nil
 end
 
-local function grant(c, x, holder, capabilities, ttl)
+-- Refuses a grant: another's lives, or the worker lacks required tokens.
+local function may_grant(c, x, holder, capabilities)
 	local g = live_grant(c, x)
 	if g then
 		if g[1] == holder then
@@ -104,6 +105,7 @@ local function grant(c, x, holder, capabilities, ttl)
 	return nil
 end
 
+-- Gives the grant, unless the holder has it already.
 local function give(c, x, holder, ttl)
 	if not live_grant(c, x) then
 		x.ext.gr = { holder, c.now, F.after(c.now, ttl) }
@@ -112,13 +114,8 @@ local function give(c, x, holder, ttl)
 end
 
 -- ff_issue_claim_grant. a: 2 id, 3 holder, 4 capabilities, 5 ttl. Reply: { 'granted', record }.
-local function issue_claim_grant(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
-	local refused = eligible(c, x) or grant(c, x, a[3], a[4], a[5])
+local function issue_claim_grant(c, a, x)
+	local refused = eligible(c, x) or may_grant(c, x, a[3], a[4])
 	if refused then
 		return refused
 	end
@@ -128,13 +125,8 @@ local function issue_claim_grant(keys, args)
 end
 
 -- ff_issue_reclaim_grant. a: as ff_issue_claim_grant. Reply: { 'granted', record } | { 'ended', summary }.
-local function issue_reclaim_grant(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
-	local refused = reclaimable(c, x, true) or grant(c, x, a[3], a[4], a[5])
+local function issue_reclaim_grant(c, a, x)
+	local refused = reclaimable(c, x, true) or may_grant(c, x, a[3], a[4])
 	if refused then
 		return refused
 	end
@@ -152,12 +144,7 @@ end
 
 -- The claims by id. a: 2 id, 3 holder, 4 lease id, 5 attempt id (resumed: empty), 6 ttl. kind: 1 new, 2 resumed,
 -- 3 reclaimed. Reply: { 'claimed', claim }.
-local function claim_by_id(keys, args, kind)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function claim_by_id(c, a, x, kind)
 	local lease, holder = a[4], a[3]
 	local owner = redis.call('HGET', c.p .. 'L', lease)
 	if owner then
@@ -196,16 +183,16 @@ local function claim_by_id(keys, args, kind)
 	return { 'claimed', claim }
 end
 
-local function claim_execution(keys, args)
-	return claim_by_id(keys, args, 1)
+local function claim_execution(c, a, x)
+	return claim_by_id(c, a, x, 1)
 end
 
-local function claim_resumed_execution(keys, args)
-	return claim_by_id(keys, args, 2)
+local function claim_resumed_execution(c, a, x)
+	return claim_by_id(c, a, x, 2)
 end
 
-local function reclaim_execution(keys, args)
-	return claim_by_id(keys, args, 3)
+local function reclaim_execution(c, a, x)
+	return claim_by_id(c, a, x, 3)
 end
 
 -- The queues of a lane that a worker may serve, by their key's letter.
@@ -394,9 +381,9 @@ local function claim_next(keys, args)
 	return { 'next', claims, candidates, remaining, F.opt(soonest) }
 end
 
-redis.register_function('ff_issue_claim_grant', issue_claim_grant)
-redis.register_function('ff_claim_execution', claim_execution)
-redis.register_function('ff_claim_resumed_execution', claim_resumed_execution)
+redis.register_function('ff_issue_claim_grant', F.on_execution(issue_claim_grant))
+redis.register_function('ff_claim_execution', F.on_execution(claim_execution))
+redis.register_function('ff_claim_resumed_execution', F.on_execution(claim_resumed_execution))
 redis.register_function('ff_claim_next', claim_next)
-redis.register_function('ff_issue_reclaim_grant', issue_reclaim_grant)
-redis.register_function('ff_reclaim_execution', reclaim_execution)
+redis.register_function('ff_issue_reclaim_grant', F.on_execution(issue_reclaim_grant))
+redis.register_function('ff_reclaim_execution', F.on_execution(reclaim_execution))

@@ -12,20 +12,6 @@ F.EFFECT = {
 }
 local SATISFIED, APPENDED, DUPLICATE, NO_OP = 2, 3, 4, 5
 
--- The raw bytes of a uuid's text.
-function F.uuid_raw(text)
-	return (string.gsub(string.gsub(text, '%-', ''), '%x%x', function(h)
-		return string.char(tonumber(h, 16))
-	end))
-end
-
--- The text of a raw uuid.
-function F.uuid_text(raw)
-	return string.format(
-		'%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', string.byte(raw, 1, 16)
-	)
-end
-
 -- Two texts as one, so that no two pairs meet.
 function F.pair(a, b)
 	return struct.pack('>I4', #a) .. a .. b

@@ -23,23 +23,32 @@ function F.frozen(x)
 	return cmsgpack.unpack(x.frozen)
 end
 
--- An execution that does not exist yet. `o`: the creation's fields.
-function F.new_execution(c, id, o)
+-- An execution that does not exist yet. `a`: the creation's fields, at the places of ff_create_execution's arguments.
+function F.new_execution(c, id, a, payload)
 	local x = {
-		id = id, s = 1, a = 1, b = 0, adm = o.adm, prio = o.prio, created = c.now, moved = c.now, touched = c.now,
+		id = id, s = 1, a = 1, b = 0, adm = a[4], prio = a[5], created = c.now, moved = c.now, touched = c.now,
 		started = NONE, completed = NONE, purge = NONE, deadline = NONE, nb = NONE, nbk = 0, attempts = 0, epoch = 0,
 		retries = 0, reclaims = 0, tretries = 0, treclaims = 0, replays = 0, cause = 0, by = 0, signals = 0,
 		sigbytes = 0, sigseq = 1, wps = 0, stimeout = NONE, aid = '', atype = 0, arun = 0, astarted = NONE, astate = 0,
 		lid = '', adue = NONE, aleft = NONE, pkind = 0, paused = NONE, resumed = NONE, aended = NONE, acause = 0, aby = 0,
-		lkind = 0, lacq = NONE, lexp = NONE, lren = NONE, maxretries = o.maxretries, maxreclaims = o.maxreclaims,
-		atimeout = o.atimeout, retention = o.retention, keyend = NONE, print = o.print, route = o.route, holder = '',
-		tags = o.tags, frozen = o.frozen, core = o.core, last = '', ext = {}, flow = nil, held = nil, inc = nil,
+		lkind = 0, lacq = NONE, lexp = NONE, lren = NONE, maxretries = a[13], maxreclaims = a[14],
+		atimeout = a[15], retention = a[16], keyend = NONE, print = a[6], route = a[3], holder = '',
+		tags = a[17], frozen = a[18], core = a[19], last = '', ext = {}, flow = nil, held = nil, inc = nil,
 		unres = nil, sat = nil, imp = nil, name = nil, wq = false, wl = false, wp = 0, w1 = NONE, w2 = NONE, w3 = NONE,
 		w4 = NONE, w5 = NONE, w7 = NONE, w9 = NONE, new = true,
 	}
 	x.aid = string.rep('\0', 16)
 	x.lid = x.aid
+	x.deadline = F.when(c, a[11], a[12])
+	local nb = F.when(c, a[9], a[10])
+	if nb ~= NONE and nb > c.now then
+		x.nb, x.nbk = nb, 1
+	end
 	c.xs[id] = x
+	F.put(c, x)
+	if payload ~= '' then
+		F.write(c, 'SET', c.p .. 'p' .. id, payload)
+	end
 	return x
 end
 
@@ -89,23 +98,11 @@ local function create_execution(keys, args)
 	if refused then
 		return refused
 	end
-	local x = F.new_execution(c, id, {
-		route = a[3], adm = a[4], prio = a[5], print = a[6], maxretries = a[13], maxreclaims = a[14], atimeout = a[15],
-		retention = a[16], tags = a[17], frozen = a[18], core = a[19],
-	})
-	x.deadline = F.when(c, a[11], a[12])
-	local nb = F.when(c, a[9], a[10])
-	if nb ~= NONE and nb > c.now then
-		x.nb, x.nbk = nb, 1
-	end
+	local x = F.new_execution(c, id, a, args[2])
 	if key then
 		x.keyend = F.after(c.now, a[8])
 		F.write(c, 'HSET', c.p .. 'k', key, id)
 	end
-	if args[2] ~= '' then
-		F.write(c, 'SET', c.p .. 'p' .. id, args[2])
-	end
-	F.put(c, x)
 	if join then
 		F.join(c, x, join)
 	else
@@ -130,12 +127,7 @@ end
 
 -- ff_complete_execution. a: 2 id, 3..6 actor, 7 digest, 8 has a result, 9 encoding or false; args[2] the result.
 -- Reply: { 'completed', summary }.
-local function complete_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function complete_execution(c, a, x, args)
 	local who = F.actor(a, 3)
 	if F.first_answer(x, 1, who, a[7]) then
 		return { 'completed', F.summary(x) }
@@ -154,12 +146,7 @@ end
 
 -- ff_fail_execution. a: 2 id, 3..6 actor, 7 digest, 8 reason, 9 category, 10 no_retry.
 -- Reply: { 'retry_scheduled', retry_at, summary } | { 'ended', summary }.
-local function fail_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function fail_execution(c, a, x)
 	local who = F.actor(a, 3)
 	local first = F.first_answer(x, 2, who, a[7])
 	if first then
@@ -192,12 +179,7 @@ local PHASE_OF = { 1, 1, 1, 1, 2, 2, 2, 3, 4 }
 local PHASES = { 'runnable', 'active', 'suspended', 'terminal' }
 
 -- ff_cancel_execution. a: 2 id, 3..6 actor, 7 digest, 8 reason. Reply: { 'cancelled', from, summary }.
-local function cancel_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function cancel_execution(c, a, x)
 	local who = F.actor(a, 3)
 	local first = F.first_answer(x, 3, who, a[7])
 	if first then
@@ -215,12 +197,7 @@ local function cancel_execution(keys, args)
 end
 
 -- ff_delay_execution. a: 2 id, 3..6 actor, 7 digest, 8 9 until. Reply: { 'delayed', until, summary }.
-local function delay_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function delay_execution(c, a, x)
 	local who = F.actor(a, 3)
 	local first = not who.identity and F.first_answer(x, 4, who, a[7])
 	if first then
@@ -254,12 +231,7 @@ end
 
 -- ff_move_to_waiting_children. a: 2 id, 3..5 fence, 6 digest.
 -- Reply: { 'moved', unresolved, impossible, summary } | { 'already_satisfied', impossible, summary }.
-local function move_to_waiting_children(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function move_to_waiting_children(c, a, x)
 	local who = { lease = a[3], epoch = a[4], attempt = a[5] }
 	local first = F.first_answer(x, 5, who, a[6])
 	if first then
@@ -282,12 +254,7 @@ end
 
 -- ff_expire_execution. a: 2 id, 3 what ('deadline' | 'attempt_timeout'), 4 deadline_at or attempt_index.
 -- Reply: { 'retry_scheduled', retry_at, summary } | { 'ended', summary } | { 'not_due', cause, summary }.
-local function expire_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function expire_execution(c, a, x)
 	local cause
 	if x.s == 9 then
 		cause = 'terminal'
@@ -326,12 +293,7 @@ function F.fire_attempt_timeout(c, x)
 end
 
 -- ff_change_priority. a: 2 id, 3 priority. Reply: { 'changed', old, new, summary }.
-local function change_priority(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function change_priority(c, a, x)
 	if x.s == 9 then
 		return { '!', 'execution_terminal', F.OUTCOME[x.b] }
 	end
@@ -343,12 +305,7 @@ local function change_priority(keys, args)
 end
 
 -- ff_update_progress. a: 2 id, 3..5 fence, 6 pct or false, 7 message or false. Reply: { 'updated', summary }.
-local function update_progress(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function update_progress(c, a, x)
 	local refused = F.fence(c, x, a[3], a[4], a[5])
 	if refused then
 		return refused
@@ -378,12 +335,7 @@ function F.change_tags(packed, changes)
 end
 
 -- ff_set_execution_tags. a: 2 id, 3 changes. Reply: { 'tagged', count, summary }.
-local function set_execution_tags(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function set_execution_tags(c, a, x)
 	local tags, n = F.change_tags(x.tags, a[3])
 	if not tags then
 		return { '!', 'too_many_tags', 64 }
@@ -413,12 +365,7 @@ end
 
 -- ff_block_execution. a: 2 id, 3 reason 1..5 (operator, policy, budget, quota, route), 4 detail, 5 6 until, 7 by.
 -- Reply: { 'blocked' | 'not_blocked', summary }.
-local function block_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function block_execution(c, a, x)
 	if x.s == 9 then
 		return { '!', 'execution_terminal', F.OUTCOME[x.b] }
 	end
@@ -444,12 +391,7 @@ local function block_execution(keys, args)
 end
 
 -- ff_unblock_execution. a: 2 id, 3 reason. Reply: { 'unblocked' | 'not_blocked', summary }.
-local function unblock_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function unblock_execution(c, a, x)
 	local done = F.unblock(c, x, a[3])
 	F.finish(c)
 	return { done and 'unblocked' or 'not_blocked', F.summary(x) }
@@ -485,12 +427,7 @@ end
 
 -- ff_replay_execution. a: 2 id, 3 replay_count, 4 reason, 5 by, 6 7 deadline, 8 reopen_skipped, 9 digest.
 -- Reply: { 'replayed', replay_count, summary }.
-local function replay_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function replay_execution(c, a, x)
 	local count = x.replays
 	if count == a[3] + 1 then
 		if x.ext.rp and x.ext.rp[4] == a[9] then
@@ -526,15 +463,15 @@ local function replay_execution(keys, args)
 end
 
 redis.register_function('ff_create_execution', create_execution)
-redis.register_function('ff_complete_execution', complete_execution)
-redis.register_function('ff_fail_execution', fail_execution)
-redis.register_function('ff_cancel_execution', cancel_execution)
-redis.register_function('ff_expire_execution', expire_execution)
-redis.register_function('ff_delay_execution', delay_execution)
-redis.register_function('ff_move_to_waiting_children', move_to_waiting_children)
-redis.register_function('ff_replay_execution', replay_execution)
-redis.register_function('ff_change_priority', change_priority)
-redis.register_function('ff_update_progress', update_progress)
-redis.register_function('ff_set_execution_tags', set_execution_tags)
-redis.register_function('ff_block_execution', block_execution)
-redis.register_function('ff_unblock_execution', unblock_execution)
+redis.register_function('ff_complete_execution', F.on_execution(complete_execution))
+redis.register_function('ff_fail_execution', F.on_execution(fail_execution))
+redis.register_function('ff_cancel_execution', F.on_execution(cancel_execution))
+redis.register_function('ff_expire_execution', F.on_execution(expire_execution))
+redis.register_function('ff_delay_execution', F.on_execution(delay_execution))
+redis.register_function('ff_move_to_waiting_children', F.on_execution(move_to_waiting_children))
+redis.register_function('ff_replay_execution', F.on_execution(replay_execution))
+redis.register_function('ff_change_priority', F.on_execution(change_priority))
+redis.register_function('ff_update_progress', F.on_execution(update_progress))
+redis.register_function('ff_set_execution_tags', F.on_execution(set_execution_tags))
+redis.register_function('ff_block_execution', F.on_execution(block_execution))
+redis.register_function('ff_unblock_execution', F.on_execution(unblock_execution))

@@ -2,7 +2,6 @@
 -- others in cascade.lua. A flow's key holds the flat form of the contract's decoder, tags as `tag:` fields.
 
 local F = F
-local NONE = 9007199254740992
 local DAY = 86400000
 
 local WIDTH = { flow_only = 1, cancel_pending = 2, cancel_all = 3 }
@@ -52,11 +51,7 @@ function F.flow(c, id)
 		if #flat == 0 then
 			fl = false
 		else
-			local h = {}
-			for i = 1, #flat, 2 do
-				h[flat[i]] = flat[i + 1]
-			end
-			fl = decode(id, h)
+			fl = decode(id, F.map(flat))
 		end
 		flows[id] = fl
 	end
@@ -389,10 +384,7 @@ end
 
 -- A flow that does not exist yet, of the flat form that Rust made.
 local function new_flow(c, id, flat)
-	local h = {}
-	for i = 1, #flat, 2 do
-		h[flat[i]] = flat[i + 1]
-	end
+	local h = F.map(flat)
 	local fl = decode(id, h)
 	for name, value in pairs(h) do
 		fl.set[name] = value
@@ -480,18 +472,7 @@ local function submit_flow(keys, args)
 	local xs = {}
 	for i = 1, #members do
 		local m = members[i]
-		local x = F.new_execution(c, m[1], {
-			route = m[3], adm = m[4], prio = m[5], print = m[6], maxretries = m[13], maxreclaims = m[14],
-			atimeout = m[15], retention = m[16], tags = m[17], frozen = m[18], core = m[19],
-		})
-		x.deadline = F.when(c, m[11], m[12])
-		local nb = F.when(c, m[9], m[10])
-		if nb ~= NONE and nb > c.now then
-			x.nb, x.nbk = nb, 1
-		end
-		if m[20] ~= '' then
-			F.write(c, 'SET', c.p .. 'p' .. x.id, m[20])
-		end
+		local x = F.new_execution(c, m[1], m, m[20])
 		enter(c, fl, x, not a[5], m[2])
 		xs[i] = x
 	end
@@ -511,12 +492,7 @@ end
 
 -- ff_add_execution_to_flow. a: 2 flow, 3 execution, 4 caps.
 -- Reply: { 'added', nodes, revision, summary } | { 'already_member', nodes, summary }.
-local function add_execution_to_flow(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function add_execution_to_flow(c, a, fl)
 	local x = F.find(c, a[3])
 	if not x then
 		return { '!', 'execution_not_found' }
@@ -559,12 +535,7 @@ end
 
 -- ff_seal_flow. a: 2 flow, 3 expected revision or false.
 -- Reply: { 'sealed', revision, remaining, cascade } | { 'already_sealed', revision, remaining }.
-local function seal_flow(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function seal_flow(c, a, fl)
 	if fl.sealed then
 		return { 'already_sealed', fl.rev, remaining(c, 3, fl.id) or 0 }
 	end
@@ -583,12 +554,7 @@ end
 
 -- ff_cancel_flow. a: 2 flow, 3 reason, 4 policy, 5 by.
 -- Reply: { 'cancelled', policy, cancelled, nonterminal } | { 'scheduled', policy, cancelled, remaining, nonterminal }.
-local function cancel_flow(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function cancel_flow(c, a, fl)
 	local stored, policy = fl.policy, a[4]
 	if not stored and is_closed(fl) then
 		return already_terminal(fl)
@@ -632,12 +598,7 @@ local function is_inline_tag(name)
 end
 
 -- ff_set_flow_tags. a: 2 flow, 3 changes { key, text or false, ... }. Reply: { 'tagged', count }.
-local function set_flow_tags(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function set_flow_tags(c, a, fl)
 	local tags, inline = {}, {}
 	for name, value in pairs(fl.h) do
 		if is_inline_tag(name) then
@@ -761,10 +722,10 @@ end
 
 redis.register_function('ff_create_flow', create_flow)
 redis.register_function('ff_submit_flow', submit_flow)
-redis.register_function('ff_add_execution_to_flow', add_execution_to_flow)
-redis.register_function('ff_seal_flow', seal_flow)
-redis.register_function('ff_cancel_flow', cancel_flow)
-redis.register_function('ff_set_flow_tags', set_flow_tags)
+redis.register_function('ff_add_execution_to_flow', F.on_flow(add_execution_to_flow))
+redis.register_function('ff_seal_flow', F.on_flow(seal_flow))
+redis.register_function('ff_cancel_flow', F.on_flow(cancel_flow))
+redis.register_function('ff_set_flow_tags', F.on_flow(set_flow_tags))
 redis.register_function { function_name = 'ff_describe_flow', callback = describe_flow, flags = { 'no-writes' } }
 redis.register_function {
 	function_name = 'ff_list_flow_members', callback = list_flow_members, flags = { 'no-writes' },

@@ -256,13 +256,8 @@ end
 -- ff_stage_dependency_edge. a: 2 flow, 3 edge, 4 upstream, 5 downstream, 6 kind, 7 name or false, 8 apply, 9 reject,
 -- 10 expected revision or false, 11 caps.
 -- Reply: { 'staged', revision, state, child, cascade } | { 'already_staged', revision, state, child }.
-local function stage_dependency_edge(keys, args)
-	local c, a = F.open(keys, args)
+local function stage_dependency_edge(c, a, fl)
 	local up, down, kind, name, caps = a[4], a[5], a[6], a[7], a[11]
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
 	local known, why = F.edge(c, fl.id, a[3])
 	if why then
 		F.corrupt('edge', a[3])
@@ -315,12 +310,7 @@ end
 
 -- ff_apply_dependency_to_child. a: 2 flow, 3 edge, 4 upstream, 5 downstream, 6 kind, 7 name or false.
 -- Reply: { 'applied', unresolved, state, child, cascade } | { 'already_applied', unresolved, state, child }.
-local function apply_dependency_to_child(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function apply_dependency_to_child(c, a, fl)
 	local e, why = F.edge(c, fl.id, a[3])
 	if why then
 		F.corrupt('edge', a[3])
@@ -361,12 +351,7 @@ end
 -- ff_resolve_dependency. a: 2 flow, 3 edge, 4 outcome or false.
 -- Reply: { 'satisfied', child, cascade } | { 'impossible', child, skipped, cascade } | { 'already_resolved', state,
 -- child }.
-local function resolve_dependency(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function resolve_dependency(c, a, fl)
 	local e, why = F.edge(c, fl.id, a[3])
 	if why then
 		F.corrupt('edge', a[3])
@@ -424,24 +409,14 @@ local function owed(c, x)
 end
 
 -- ff_evaluate_flow_eligibility. a: 2 execution. Reply: { 'status', record, covered, pending resolution }.
-local function evaluate_flow_eligibility(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function evaluate_flow_eligibility(c, a, x)
 	return { 'status', x.raw, F.covered(c, x) and 1 or 0, #owed(c, x) }
 end
 
 -- ff_promote_blocked_to_eligible. a: 2 execution.
 -- Reply: { 'promoted' | 'skipped', summary, cascade } | { 'still_blocked', unresolved, impossible, summary, cascade } |
 -- { 'already_eligible', summary }.
-local function promote_blocked_to_eligible(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function promote_blocked_to_eligible(c, a, x)
 	if x.s == 9 then
 		return { '!', 'execution_terminal', F.OUTCOME[x.b] }
 	end
@@ -488,12 +463,7 @@ local function shown(c, fl, id, out)
 end
 
 -- ff_describe_edge. a: 2 flow, 3 edge. Reply: { 'edges', frozen, { id, record, upstream's run }, more }.
-local function describe_edge(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function describe_edge(c, a, fl)
 	if redis.call('HEXISTS', c.p .. 'E' .. fl.id, a[3]) == 0 then
 		return { '!', 'edge_not_found', a[3] }
 	end
@@ -501,12 +471,7 @@ local function describe_edge(keys, args)
 end
 
 -- ff_list_edges. a: 2 flow, 3 node, 4 outgoing, 5 after this seq, 6 limit. Reply: as ff_describe_edge.
-local function list_edges(keys, args)
-	local c, a = F.open(keys, args)
-	local fl = F.flow(c, a[2])
-	if not fl then
-		return { '!', 'flow_not_found' }
-	end
+local function list_edges(c, a, fl)
 	if not redis.call('ZSCORE', c.p .. 'M' .. fl.id, a[3]) then
 		return { '!', 'execution_not_in_flow', a[3] }
 	end
@@ -520,12 +485,15 @@ local function list_edges(keys, args)
 	return { 'edges', fl.frozen and 1 or 0, out, #page > n and 1 or 0 }
 end
 
-redis.register_function('ff_stage_dependency_edge', stage_dependency_edge)
-redis.register_function('ff_apply_dependency_to_child', apply_dependency_to_child)
-redis.register_function('ff_resolve_dependency', resolve_dependency)
-redis.register_function('ff_promote_blocked_to_eligible', promote_blocked_to_eligible)
+redis.register_function('ff_stage_dependency_edge', F.on_flow(stage_dependency_edge))
+redis.register_function('ff_apply_dependency_to_child', F.on_flow(apply_dependency_to_child))
+redis.register_function('ff_resolve_dependency', F.on_flow(resolve_dependency))
+redis.register_function('ff_promote_blocked_to_eligible', F.on_execution(promote_blocked_to_eligible))
 redis.register_function {
-	function_name = 'ff_evaluate_flow_eligibility', callback = evaluate_flow_eligibility, flags = { 'no-writes' },
+	function_name = 'ff_evaluate_flow_eligibility', callback = F.on_execution(evaluate_flow_eligibility),
+	flags = { 'no-writes' },
 }
-redis.register_function { function_name = 'ff_describe_edge', callback = describe_edge, flags = { 'no-writes' } }
-redis.register_function { function_name = 'ff_list_edges', callback = list_edges, flags = { 'no-writes' } }
+redis.register_function {
+	function_name = 'ff_describe_edge', callback = F.on_flow(describe_edge), flags = { 'no-writes' },
+}
+redis.register_function { function_name = 'ff_list_edges', callback = F.on_flow(list_edges), flags = { 'no-writes' } }

@@ -4,12 +4,7 @@ local F = F
 
 -- ff_renew_lease. a: 2 id, 3..5 fence, 6 ttl.
 -- Reply: { 'renewed', lease_expires_at, deadline_at, attempt_deadline_at, summary }.
-local function renew_lease(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function renew_lease(c, a, x)
 	local refused = F.fence(c, x, a[3], a[4], a[5])
 	if refused then
 		return refused
@@ -22,12 +17,7 @@ local function renew_lease(keys, args)
 end
 
 -- ff_mark_lease_expired. a: 2 id, 3 epoch. Reply: { 'lost' | 'ended', summary } | { 'not_due', cause, summary }.
-local function mark_lease_expired(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function mark_lease_expired(c, a, x)
 	local cause
 	if x.s == 9 then
 		cause = 'terminal'
@@ -48,12 +38,7 @@ end
 
 -- ff_revoke_lease. a: 2 id, 3 lease id, 4 reason, 5 by. Reply: { 'revoked', lease id, epoch, summary } |
 -- { 'already_released', summary }.
-local function revoke_lease(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function revoke_lease(c, a, x)
 	if x.s < 5 or x.s > 7 then
 		return F.fence(c, x, '', 0, '')
 	end
@@ -68,6 +53,6 @@ local function revoke_lease(keys, args)
 	return { 'revoked', x.lid, x.epoch, F.summary(x) }
 end
 
-redis.register_function('ff_renew_lease', renew_lease)
-redis.register_function('ff_mark_lease_expired', mark_lease_expired)
-redis.register_function('ff_revoke_lease', revoke_lease)
+redis.register_function('ff_renew_lease', F.on_execution(renew_lease))
+redis.register_function('ff_mark_lease_expired', F.on_execution(mark_lease_expired))
+redis.register_function('ff_revoke_lease', F.on_execution(revoke_lease))

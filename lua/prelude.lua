@@ -43,12 +43,39 @@ function F.open(keys, args)
 	return { p = keys[1], now = a[1] or F.time(), xs = {}, dirty = {}, n = 0 }, a
 end
 
+-- Bytes as hexadecimal digits.
+function F.hex(bytes)
+	return (string.gsub(bytes, '.', function(b)
+		return string.format('%02x', string.byte(b))
+	end))
+end
+
+-- The raw bytes of a uuid's text.
+function F.uuid_raw(text)
+	return (string.gsub(string.gsub(text, '%-', ''), '%x%x', function(h)
+		return string.char(tonumber(h, 16))
+	end))
+end
+
+-- The text of a raw uuid.
+function F.uuid_text(raw)
+	return string.format(
+		'%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', string.byte(raw, 1, 16)
+	)
+end
+
+-- The map of a list of names and values.
+function F.map(flat)
+	local h = {}
+	for i = 1, #flat, 2 do
+		h[flat[i]] = flat[i + 1]
+	end
+	return h
+end
+
 -- Ends the call as corruption: nothing has been written yet.
 function F.corrupt(what, id)
-	local hex = string.gsub(id or '', '.', function(b)
-		return string.format('%02x', string.byte(b))
-	end)
-	error({ err = 'FFCORRUPT ' .. what .. ' ' .. hex })
+	error({ err = 'FFCORRUPT ' .. what .. ' ' .. F.hex(id or '') })
 end
 
 -- x + ms, saturating at the greatest instant.
@@ -181,6 +208,30 @@ function F.find(c, id)
 	return x, why
 end
 
+-- A function on the execution that its first argument names: f(c, a, x, args).
+function F.on_execution(f)
+	return function(keys, args)
+		local c, a = F.open(keys, args)
+		local x = F.find(c, a[2])
+		if not x then
+			return { '!', 'execution_not_found' }
+		end
+		return f(c, a, x, args)
+	end
+end
+
+-- A function on the flow that its first argument names: f(c, a, fl).
+function F.on_flow(f)
+	return function(keys, args)
+		local c, a = F.open(keys, args)
+		local fl = F.flow(c, a[2])
+		if not fl then
+			return { '!', 'flow_not_found' }
+		end
+		return f(c, a, fl)
+	end
+end
+
 -- Index of the public state in F.PUBLIC.
 local function public(x)
 	local s = x.s
@@ -201,31 +252,45 @@ local function queued(x)
 end
 F.queued = queued
 
+-- The key of its ready queue and its member there.
+function F.place(c, x)
+	return c.p .. (x.adm == 1 and 'g' or 'r') .. x.route, struct.pack('>I7', x.created) .. x.id
+end
+
+-- When its timers are due, NONE where none is armed: lease, attempt timeout, deadline, delay, suspension timeout,
+-- grant, retention.
+local function dues(x)
+	if x.gone then
+		return NONE, NONE, NONE, NONE, NONE, NONE, NONE
+	end
+	local gr = x.ext.gr
+	return x.s == 5 and x.lexp or NONE, x.adue, x.s ~= 9 and x.deadline or NONE, x.nb, x.stimeout, gr and gr[3] or NONE,
+		x.purge
+end
+F.dues = dues
+
+-- When its blocks end by themselves: reason -> instant; nil if it has no block.
+local function block_dues(x)
+	local bl = not x.gone and x.ext.bl
+	if not bl then
+		return nil
+	end
+	local due = {}
+	for reason, block in pairs(bl) do
+		due[reason] = block[2] or nil
+	end
+	return due
+end
+F.block_dues = block_dues
+
 -- Remembers what the record implies.
 function F.remember(x)
 	x.wq = queued(x)
 	x.wprio = x.prio
 	x.wp = public(x)
 	x.wl = x.s == 5 and x.lid
-	x.w1 = x.s == 5 and x.lexp or NONE
-	x.w2 = x.adue
-	x.w3 = x.s ~= 9 and x.deadline or NONE
-	x.w4 = x.nb
-	x.w5 = x.stimeout
-	x.w7 = x.ext.gr and x.ext.gr[3] or NONE
-	x.w9 = x.purge
-	local bl = x.ext.bl
-	if bl then
-		local due = {}
-		for reason, block in pairs(bl) do
-			if block[2] then
-				due[reason] = block[2]
-			end
-		end
-		x.w8 = due
-	else
-		x.w8 = nil
-	end
+	x.w1, x.w2, x.w3, x.w4, x.w5, x.w7, x.w9 = dues(x)
+	x.w8 = block_dues(x)
 end
 
 -- Says that x is written; `now` is its last mutation.
@@ -267,24 +332,23 @@ function F.timer(c, kind, rest, due)
 	t[string.char(kind) .. rest] = due
 end
 
--- A write that goes before the records (results, attempts, edges), in order.
-function F.write(c, ...)
-	local w = c.writes
+local function keep(c, list, command)
+	local w = c[list]
 	if not w then
 		w = {}
-		c.writes = w
+		c[list] = w
 	end
-	w[#w + 1] = { ... }
+	w[#w + 1] = command
+end
+
+-- A write that goes before the records (results, attempts, edges), in order.
+function F.write(c, ...)
+	keep(c, 'writes', { ... })
 end
 
 -- A write that goes after everything else, in order.
 function F.late(c, ...)
-	local w = c.lates
-	if not w then
-		w = {}
-		c.lates = w
-	end
-	w[#w + 1] = { ... }
+	keep(c, 'lates', { ... })
 end
 
 local function push(t, key, v, w)
@@ -339,19 +403,19 @@ local function add(sums, key, field, n)
 	f[field] = (f[field] or 0) + n
 end
 
--- Adds n to a counter (a hash field) when the call is written.
-function F.count(c, key, field, n)
-	local s = c.sums
-	if not s then
-		s = {}
-		c.sums = s
-	end
-	add(s, key, field, n)
-end
-
 -- The lane of an execution: what stands before the newline of its route.
 function F.lane(x)
 	return string.sub(x.route, 1, string.find(x.route, '\n', 1, true) - 1)
+end
+
+local function run_kept(c, list)
+	local w = c[list]
+	if w then
+		for i = 1, #w do
+			redis.call(unpack(w[i]))
+		end
+		c[list] = nil
+	end
 end
 
 -- Writes everything: first what only adds (results, index entries), then the records, then what removes. A call that
@@ -362,18 +426,11 @@ function F.flush(c)
 	if c.tail then
 		F.flush_added(c)
 	end
-	local w = c.writes
-	if w then
-		for i = 1, #w do
-			call(unpack(w[i]))
-		end
-		c.writes = nil
-	end
+	run_kept(c, 'writes')
 	if c.flows then
 		F.flush_flows(c)
 	end
-	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, c.sums or {}
-	c.sums = sums
+	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, {}
 	local tkey, lkey = p .. 't', p .. 'L'
 	local char = string.char
 	local awake
@@ -383,34 +440,21 @@ function F.flush(c)
 		-- Ready queue.
 		local q = not x.gone and queued(x)
 		if q or x.wq then
-			local key = p .. (x.adm == 1 and 'g' or 'r') .. x.route
+			local key, member = F.place(c, x)
 			if q then
 				if not x.wq or x.prio ~= x.wprio then
-					push(zadd, key, -x.prio, struct.pack('>I7', x.created) .. id)
+					push(zadd, key, -x.prio, member)
 				end
 				if not x.wq then
 					awake = awake or {}
 					awake[F.lane(x)] = true
 				end
 			else
-				append(zrem, key, struct.pack('>I7', x.created) .. id)
+				append(zrem, key, member)
 			end
 		end
 		-- Timers.
-		local d1, d2, d3, d4, d5, d7, d9 = NONE, x.adue, NONE, x.nb, x.stimeout, NONE, x.purge
-		if x.gone then
-			d2, d4, d5, d9 = NONE, NONE, NONE, NONE
-		else
-			if x.s == 5 then
-				d1 = x.lexp
-			end
-			if x.s ~= 9 then
-				d3 = x.deadline
-			end
-			if x.ext.gr then
-				d7 = x.ext.gr[3]
-			end
-		end
+		local d1, d2, d3, d4, d5, d7, d9 = dues(x)
 		if x.w1 ~= d1 then
 			arm(zadd, zrem, tkey, char(1, 0) .. id, d1)
 		end
@@ -432,13 +476,12 @@ function F.flush(c)
 		if x.w9 ~= d9 then
 			arm(zadd, zrem, tkey, char(9, 0) .. id, d9)
 		end
-		local bl, w8 = not x.gone and x.ext.bl, x.w8
-		if bl or w8 then
+		local d8, w8 = block_dues(x), x.w8
+		if d8 or w8 then
 			for reason = 1, 5 do
-				local due = bl and bl[reason] and bl[reason][2] or NONE
-				local was = w8 and w8[reason] or NONE
-				if due ~= was then
-					F.timer(c, 8, '\0' .. id .. char(reason), due ~= NONE and due)
+				local due = d8 and d8[reason]
+				if due ~= (w8 and w8[reason]) then
+					F.timer(c, 8, '\0' .. id .. char(reason), due or false)
 				end
 			end
 		end
@@ -459,8 +502,8 @@ function F.flush(c)
 			add(sums, p .. 'n' .. F.lane(x), was * 16 + now, 1)
 			local open, wasopen = now > 0 and now < 7, was > 0 and was < 7
 			if open ~= wasopen and string.byte(x.route, -1) ~= 10 then
-				local at = string.find(x.route, '\n', 1, true)
-				add(sums, p .. 'l' .. string.sub(x.route, 1, at - 1), string.sub(x.route, at + 1), open and 1 or -1)
+				local lane, set = F.split(x.route)
+				add(sums, p .. 'l' .. lane, set, open and 1 or -1)
 			end
 		end
 	end
@@ -501,17 +544,10 @@ function F.flush(c)
 			end
 		end
 	end
-	c.sums = nil
 	if c.B then
 		F.flush_backlog(c)
 	end
-	w = c.lates
-	if w then
-		for i = 1, #w do
-			call(unpack(w[i]))
-		end
-		c.lates = nil
-	end
+	run_kept(c, 'lates')
 	if awake then
 		-- A hint for workers that wait: something became ready in these lanes.
 		local channel = string.match(p, '^[^{]*') .. 'w:'

@@ -3,43 +3,23 @@
 local F = F
 
 -- ff_get_execution. a: 2 id. Reply: { 'record', record }.
-local function get_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function get_execution(c, a, x)
 	return { 'record', x.raw }
 end
 
 -- ff_describe_execution. a: 2 id. Reply: { 'record', record, suspension or false }.
-local function describe_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function describe_execution(c, a, x)
 	return { 'record', x.raw, F.suspension_info(c, x) }
 end
 
 -- ff_get_payload. a: 2 id. Reply: { 'payload', payload or false, record }.
-local function get_payload(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function get_payload(c, a, x)
 	return { 'payload', redis.call('GET', c.p .. 'p' .. x.id), x.raw }
 end
 
 -- ff_get_result. a: 2 id, 3 'last' | 'run' | 'attempt', 4 its number.
 -- Reply: { 'result', run, completed_at, result or false, encoding or false, closed run or false }.
-local function get_result(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function get_result(c, a, x)
 	local call = redis.call
 	local none = { '!', 'result_not_available', F.PUBLIC[F.public(x)] }
 	local run = x.replays
@@ -85,12 +65,7 @@ local function get_result(keys, args)
 end
 
 -- ff_list_attempts. a: 2 id, 3 first index, 4 limit. Reply: { 'attempts', record, { index, packed, ... }, more }.
-local function list_attempts(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function list_attempts(c, a, x)
 	local out, i = {}, a[3]
 	while i < x.attempts - 1 and #out < a[4] * 2 do
 		local packed = redis.call('HGET', c.p .. 'a' .. x.id, i)
@@ -131,12 +106,20 @@ local function lane_counts(keys, args)
 	return { 'counts', redis.call('HGETALL', c.p .. 'n' .. a[2]) }
 end
 
-redis.register_function { function_name = 'ff_get_execution', callback = get_execution, flags = { 'no-writes' } }
 redis.register_function {
-	function_name = 'ff_describe_execution', callback = describe_execution, flags = { 'no-writes' },
+	function_name = 'ff_get_execution', callback = F.on_execution(get_execution), flags = { 'no-writes' },
 }
-redis.register_function { function_name = 'ff_get_payload', callback = get_payload, flags = { 'no-writes' } }
-redis.register_function { function_name = 'ff_get_result', callback = get_result, flags = { 'no-writes' } }
-redis.register_function { function_name = 'ff_list_attempts', callback = list_attempts, flags = { 'no-writes' } }
+redis.register_function {
+	function_name = 'ff_describe_execution', callback = F.on_execution(describe_execution), flags = { 'no-writes' },
+}
+redis.register_function {
+	function_name = 'ff_get_payload', callback = F.on_execution(get_payload), flags = { 'no-writes' },
+}
+redis.register_function {
+	function_name = 'ff_get_result', callback = F.on_execution(get_result), flags = { 'no-writes' },
+}
+redis.register_function {
+	function_name = 'ff_list_attempts', callback = F.on_execution(list_attempts), flags = { 'no-writes' },
+}
 redis.register_function { function_name = 'ff_list_executions', callback = list_executions, flags = { 'no-writes' } }
 redis.register_function { function_name = 'ff_lane_counts', callback = lane_counts, flags = { 'no-writes' } }

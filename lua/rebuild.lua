@@ -8,52 +8,32 @@ local NONE = 9007199254740992
 
 local ORDER = { 'x', 'f', 'r', 'q', 't', 'l' }
 
-local function hex(id)
-	return (string.gsub(id, '.', function(b)
-		return string.format('%02x', string.byte(b))
-	end))
-end
-
-local function bytes(text)
-	return (string.gsub(text, '%x%x', function(h)
-		return string.char(tonumber(h, 16))
-	end))
-end
-
 -- Counts a repair: kind 1 ready_queue, 2 timer, 3 backlog, 4 list, 5 counter; action 1 added, 2 moved, 3 removed.
 function F.repaired(r, kind, action)
 	local i = kind * 4 + action
 	r.repairs[i] = (r.repairs[i] or 0) + 1
 end
 
+local KINDS = { 1, 2, 3, 4, 5, 7, 9 }
+
 -- The timers that an execution's records imply: member -> due.
 local function implied_timers(c, x)
-	local out, id = {}, x.id
+	local out = {}
 	local function arm(kind, due, rest)
-		if due ~= NONE then
-			out[string.char(kind, 0) .. id .. (rest or '')] = due
+		if due and due ~= NONE then
+			out[string.char(kind, 0) .. x.id .. (rest or '')] = due
 		end
 	end
-	arm(1, x.s == 5 and x.lexp or NONE)
-	arm(2, x.adue)
-	arm(3, x.s ~= 9 and x.deadline or NONE)
-	arm(4, x.nb)
-	arm(5, x.stimeout)
-	arm(7, x.ext.gr and x.ext.gr[3] or NONE)
-	arm(9, x.purge)
-	local bl = x.ext.bl
-	if bl then
-		for reason = 1, 5 do
-			if bl[reason] then
-				arm(8, bl[reason][2] or NONE, string.char(reason))
-			end
-		end
+	local due = { F.dues(x) }
+	for i = 1, #KINDS do
+		arm(KINDS[i], due[i])
 	end
-	if x.wps > 0 then
-		F.waitpoint_timers(c, x, function(waitpoint, due)
-			arm(6, due, waitpoint)
-		end)
+	for reason, at in pairs(F.block_dues(x) or {}) do
+		arm(8, at, string.char(reason))
 	end
+	F.waitpoint_timers(c, x, function(waitpoint, at)
+		arm(6, at, waitpoint)
+	end)
 	return out
 end
 
@@ -83,19 +63,18 @@ local function examine(c, r, x)
 	counts[state] = (counts[state] or 0) + 1
 	r.lanes[lane] = counts
 	-- The ready queue.
-	local member = struct.pack('>I7', x.created) .. x.id
-	local right = x.adm == 1 and 'g' or 'r'
-	local score = call('ZSCORE', p .. right .. x.route, member)
+	local key, member = F.place(c, x)
+	local score = call('ZSCORE', key, member)
 	if F.queued(x) then
 		if not score or tonumber(score) ~= -x.prio then
-			call('ZADD', p .. right .. x.route, -x.prio, member)
+			call('ZADD', key, -x.prio, member)
 			F.repaired(r, 1, score and 2 or 1)
 		end
 	elseif score then
-		call('ZREM', p .. right .. x.route, member)
+		call('ZREM', key, member)
 		F.repaired(r, 1, 3)
 	end
-	if call('ZREM', p .. (right == 'g' and 'r' or 'g') .. x.route, member) == 1 then
+	if call('ZREM', p .. (x.adm == 1 and 'r' or 'g') .. x.route, member) == 1 then
 		F.repaired(r, 1, 3)
 	end
 	-- The timers.
@@ -108,8 +87,8 @@ local function examine(c, r, x)
 		F.repaired(r, 4, 1)
 	end
 	-- A key whose window is over is free: another execution may have had it since, and have gone.
-	local key = x.keyend > c.now and F.key_field(x)
-	if key and call('HSETNX', p .. 'k', key, x.id) == 1 then
+	local field = x.keyend > c.now and F.key_field(x)
+	if field and call('HSETNX', p .. 'k', field, x.id) == 1 then
 		F.repaired(r, 4, 1)
 	end
 	local _, set = F.split(x.route)
@@ -123,7 +102,7 @@ local function examine(c, r, x)
 end
 
 local function executions(c, r, from, left)
-	local start = from == '' and '-' or '(' .. bytes(from)
+	local start = from == '' and '-' or '(' .. F.uuid_raw(from)
 	local ids = redis.call('ZRANGEBYLEX', c.p .. 'x', start, '+', 'LIMIT', 0, left + 1)
 	local n = math.min(#ids, left)
 	for i = 1, n do
@@ -137,27 +116,27 @@ local function executions(c, r, from, left)
 			F.repaired(r, 4, 3)
 		end
 	end
-	return n, #ids > n and hex(ids[n])
+	return n, #ids > n and F.hex(ids[n])
 end
 
 local function flows(c, r, from, left)
-	local start = from == '' and '-' or '(' .. bytes(from)
+	local start = from == '' and '-' or '(' .. F.uuid_raw(from)
 	local ids = redis.call('ZRANGEBYLEX', c.p .. 'F', start, '+', 'LIMIT', 0, left + 1)
 	local n = math.min(#ids, left)
 	for i = 1, n do
 		F.rebuild_flow(c, r, ids[i])
 	end
-	return n, #ids > n and hex(ids[n])
+	return n, #ids > n and F.hex(ids[n])
 end
 
 local function remains(c, r, from, left)
-	local start = from == '' and '-' or '(' .. bytes(from)
+	local start = from == '' and '-' or '(' .. F.uuid_raw(from)
 	local ids = redis.call('ZRANGEBYLEX', c.p .. 'z', start, '+', 'LIMIT', 0, left + 1)
 	local n = math.min(#ids, left)
 	for i = 1, n do
 		F.rebuild_owed(c, r, 5, ids[i])
 	end
-	return n, #ids > n and hex(ids[n])
+	return n, #ids > n and F.hex(ids[n])
 end
 
 -- The queues that claims look at: of each lane the empty set and the registered ones, ordinary and controlled.
@@ -191,8 +170,11 @@ local function queues(c, r, from, left)
 			for m = 1, #members do
 				local x, why = F.look(c, string.sub(members[m], 8))
 				done = done + 1
-				local here = x and F.queued(x) and c.p .. (x.adm == 1 and 'g' or 'r') .. x.route == key
-					and struct.pack('>I7', x.created) .. x.id == members[m]
+				local here = false
+				if x and F.queued(x) then
+					local its, member = F.place(c, x)
+					here = its == key and member == members[m]
+				end
 				-- Of a record that cannot be decoded nothing is known: what stands for it is left alone.
 				if here or why == 'corrupt' then
 					skip = skip + 1
@@ -251,13 +233,13 @@ local function leases(c, r, from, left)
 	table.sort(list, function(a, b)
 		return a[1] < b[1]
 	end)
-	local after = from ~= '0' and from ~= '' and bytes(from) or ''
+	local after = from ~= '0' and from ~= '' and F.uuid_raw(from) or ''
 	local n = 0
 	for i = 1, #list do
 		local lease, id = list[i][1], list[i][2]
 		if lease > after then
 			if n == left then
-				return n, hex(list[i - 1][1])
+				return n, F.hex(list[i - 1][1])
 			end
 			n = n + 1
 			local x, why = F.look(c, id)

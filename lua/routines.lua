@@ -330,12 +330,7 @@ end
 
 -- The text form of an execution id.
 function F.id_text(c, id)
-	local h = string.gsub(id, '.', function(ch)
-		return string.format('%02x', string.byte(ch))
-	end)
-	local partition = string.match(c.p, '{p(%d+)}')
-	return 'e' .. partition .. '_' .. string.sub(h, 1, 8) .. '-' .. string.sub(h, 9, 12) .. '-' .. string.sub(h, 13, 16)
-		.. '-' .. string.sub(h, 17, 20) .. '-' .. string.sub(h, 21, 32)
+	return 'e' .. string.match(c.p, '{p(%d+)}') .. '_' .. F.uuid_text(id)
 end
 
 -- The attempt of x failed. Returns the instant of the retry, or nil when the failure is final.

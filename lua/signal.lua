@@ -137,12 +137,7 @@ end
 -- ff_list_signals. a: 2 id, 3 matched_only, 4 the cursor's suspension or false, 5 after this seq, 6 limit.
 -- Reply: { 'signals', suspension or false, progress { path, have, need, ... }, { seq, packed, payload or false, ... },
 -- more }.
-local function list_signals(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function list_signals(c, a, x)
 	local s = F.suspension(c, x)
 	if a[4] and (not s or s.suspension_id ~= F.uuid_text(a[4])) then
 		return { '!', 'stale_suspension', s and F.uuid_raw(s.suspension_id) or false }
@@ -184,4 +179,6 @@ end
 
 redis.register_function('ff_deliver_signal', deliver_signal)
 redis.register_function('ff_buffer_signal', buffer_signal)
-redis.register_function { function_name = 'ff_list_signals', callback = list_signals, flags = { 'no-writes' } }
+redis.register_function {
+	function_name = 'ff_list_signals', callback = F.on_execution(list_signals), flags = { 'no-writes' },
+}

@@ -55,11 +55,7 @@ function F.suspension(c, x)
 			if #flat == 0 then
 				F.corrupt('suspension', x.id)
 			end
-			local s = {}
-			for i = 1, #flat, 2 do
-				s[flat[i]] = flat[i + 1]
-			end
-			x.sus = s
+			x.sus = F.map(flat)
 		end
 	end
 	return x.sus or nil
@@ -464,18 +460,11 @@ end
 -- 13 timeout (0 the policy's, 1 never, 2 given), 14 its time, 15 its behaviour, 16 fields that are kept as they are.
 -- Reply: { 'suspended', sources { JSON, ... } in binding order, timeout_at or false, summary } |
 -- { 'already_satisfied', sources, resume info, summary }.
-local function suspend_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function suspend_execution(c, a, x)
 	local call, p, id = redis.call, c.p, x.id
 	local bindings = a[9]
 	local name = F.uuid_text(a[6])
-	local digest = string.gsub(a[7], '.', function(b)
-		return string.format('%02x', string.byte(b))
-	end)
+	local digest = F.hex(a[7])
 	local last = F.suspension(c, x)
 	if last and last.suspension_id == name then
 		if last.digest ~= digest or last.lease_id ~= F.uuid_text(a[3]) or last.lease_epoch ~= number(a[4])
@@ -636,12 +625,7 @@ local function suspend_execution(keys, args)
 end
 
 -- ff_resume_execution. a: 2 id, 3 suspension id or false, 4 by, 5 reason. Reply: { 'resumed', suspension id, summary }.
-local function resume_execution(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function resume_execution(c, a, x)
 	local s = F.suspension(c, x)
 	if s and a[3] and s.suspension_id == F.uuid_text(a[3]) and s.close_reason == 'operator_resume'
 		and s.operator_by == a[4] and s.operator_reason == a[5] then
@@ -667,12 +651,7 @@ end
 
 -- ff_create_pending_waitpoint. a: 2 id, 3..5 fence, 6 waitpoint id, 7 expires_in, 8 sources as JSON, 9 kid or false.
 -- Reply: { 'created' | 'already_exists', expires_at, summary }.
-local function create_pending_waitpoint(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function create_pending_waitpoint(c, a, x)
 	local refused = F.fence(c, x, a[3], a[4], a[5]) or may_mint(c, a[9])
 	if refused then
 		return refused
@@ -706,12 +685,7 @@ end
 
 -- ff_close_waitpoint. a: 2 id, 3..5 fence, 6 waitpoint id, 7 reason.
 -- Reply: { 'closed', summary } | { 'already_closed', close_reason, summary }.
-local function withdraw_waitpoint(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function withdraw_waitpoint(c, a, x)
 	local w = F.waitpoint(c, x, a[6])
 	if not w then
 		return { '!', 'waitpoint_not_found' }
@@ -735,12 +709,7 @@ end
 
 -- ff_expire_suspension. a: 2 id, 3 suspension id. Reply: { 'expired', behaviour, summary } |
 -- { 'not_due', cause, summary }.
-local function expire_suspension(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function expire_suspension(c, a, x)
 	local s = F.open_suspension(c, x)
 	local cause
 	if x.s == 9 then
@@ -763,12 +732,7 @@ end
 
 -- ff_list_pending_waitpoints. a: 2 id, 3 after this waitpoint or false, 4 limit, 5 tokens are wanted, 6 kid or false.
 -- Reply: { 'waitpoints', { id, packed, progress { path, have, need, ... } or false, ... }, suspension or false, more }.
-local function list_pending_waitpoints(keys, args)
-	local c, a = F.open(keys, args)
-	local x = F.find(c, a[2])
-	if not x then
-		return { '!', 'execution_not_found' }
-	end
+local function list_pending_waitpoints(c, a, x)
 	local out, more, s, j = {}, 0, F.open_suspension(c, x), nil
 	local ids = open_ids(c, x)
 	for i = 1, #ids do
@@ -797,11 +761,12 @@ local function list_pending_waitpoints(keys, args)
 	return { 'waitpoints', out, s and F.suspension_info(c, x) or false, more }
 end
 
-redis.register_function('ff_suspend_execution', suspend_execution)
-redis.register_function('ff_resume_execution', resume_execution)
-redis.register_function('ff_create_pending_waitpoint', create_pending_waitpoint)
-redis.register_function('ff_close_waitpoint', withdraw_waitpoint)
-redis.register_function('ff_expire_suspension', expire_suspension)
+redis.register_function('ff_suspend_execution', F.on_execution(suspend_execution))
+redis.register_function('ff_resume_execution', F.on_execution(resume_execution))
+redis.register_function('ff_create_pending_waitpoint', F.on_execution(create_pending_waitpoint))
+redis.register_function('ff_close_waitpoint', F.on_execution(withdraw_waitpoint))
+redis.register_function('ff_expire_suspension', F.on_execution(expire_suspension))
 redis.register_function {
-	function_name = 'ff_list_pending_waitpoints', callback = list_pending_waitpoints, flags = { 'no-writes' },
+	function_name = 'ff_list_pending_waitpoints', callback = F.on_execution(list_pending_waitpoints),
+	flags = { 'no-writes' },
 }
