@@ -3,200 +3,41 @@
 //! The layout is `lua/prelude.lua`'s. What cannot be read is corruption; what can is held against the contract's
 //! decoders, so that nothing illegal passes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod core;
+mod packed;
+mod past;
+mod words;
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
+
 use ff_core::canon::Digest;
-use ff_core::contracts::decode::{DecodeCause, DecodeError, decode_attempt, decode_execution, decode_run};
+use ff_core::contracts::decode::{DecodeCause, DecodeError, decode_attempt, decode_execution};
 use ff_core::contracts::{ClaimKind, EndedBy, Fence};
 use ff_core::error::EngineError;
 use ff_core::ids::{
     AttemptId, AttemptIndex, ExecutionId, FlowId, LaneId, LeaseEpoch, LeaseId, Namespace, WorkerId, WorkerInstanceId,
 };
-use ff_core::policy::ExecutionPolicy;
 use ff_core::records::{
-    AttemptRecord, Block, ClosedRun, EndMark, ExecutionRecord, GrantRecord, KeyScope, KeyUse, LastAnswer, LastBy,
-    LastCall, LastOperation, LeaseRecord, NotBefore, PauseKind, Progress, ReplayMark, RunRecord,
+    AttemptRecord, Block, EndMark, ExecutionRecord, GrantRecord, KeyScope, KeyUse, LastAnswer, LastBy, LastCall,
+    LastOperation, LeaseRecord, NotBefore, Progress, ReplayMark,
 };
-use ff_core::state::{
-    AttemptLifecycle, AttemptState, AttemptType, BlockReason, BlockingReason, EndCause, LifecyclePhase, NotBeforeKind,
-    StateVector, TerminalOutcome,
-};
+use ff_core::state::LifecyclePhase;
 use ff_core::time::TimestampMs;
 use rmpv::Value;
-use uuid::Uuid;
 
-use crate::call::{NONE, Pack};
+pub(crate) use self::core::Core;
+use self::core::fat_policy;
+use self::packed::{Cut, numbered};
+pub(crate) use self::packed::{at_of, bytes_of, number_of, read_packed, text_of};
+pub(crate) use self::past::{attempt, run};
+use self::words::{attempt_lifecycle, attempt_type, block_reason, end_cause, not_before_kind, nth, pause_kind};
+pub(crate) use self::words::{block_number, vector};
 
 const VERSION: u8 = 1;
-
-/// The vector of its three numbers.
-pub(crate) fn vector(s: u8, a: u8, b: u8, attempted: bool) -> Option<StateVector> {
-    let pending = || {
-        Some(match a {
-            1 => AttemptState::PendingFirstAttempt,
-            2 => AttemptState::PendingRetryAttempt,
-            3 => AttemptState::PendingReplayAttempt,
-            4 => AttemptState::AttemptInterrupted,
-            _ => return None,
-        })
-    };
-    Some(match s {
-        1 => StateVector::ready(pending()?),
-        2 => StateVector::delayed(not_before_kind(b)?, pending()?),
-        3 => StateVector::deps(pending()?),
-        4 => StateVector::blocked(block_reason(b)?, pending()?),
-        5 => StateVector::RUNNING,
-        6 => StateVector::LOST,
-        7 => StateVector::REVOKED,
-        8 => StateVector::suspended(match b {
-            1 => BlockingReason::WaitingForSignal,
-            2 => BlockingReason::WaitingForApproval,
-            3 => BlockingReason::WaitingForCallback,
-            4 => BlockingReason::WaitingForToolResult,
-            5 => BlockingReason::PausedByOperator,
-            6 => BlockingReason::PausedByPolicy,
-            7 => BlockingReason::WaitingForBudget,
-            _ => return None,
-        }),
-        9 => StateVector::done(outcome(b)?, attempted),
-        _ => return None,
-    })
-}
-
-fn nth<T: Copy>(all: &[T], n: u8) -> Option<T> {
-    all.get(usize::from(n).checked_sub(1)?).copied()
-}
-
-fn not_before_kind(b: u8) -> Option<NotBeforeKind> {
-    nth(&[NotBeforeKind::Delay, NotBeforeKind::RetryBackoff, NotBeforeKind::ResumeDelay], b)
-}
-
-fn block_reason(b: u8) -> Option<BlockReason> {
-    nth(
-        &[
-            BlockReason::PausedByOperator,
-            BlockReason::PausedByPolicy,
-            BlockReason::WaitingForBudget,
-            BlockReason::WaitingForQuota,
-            BlockReason::WaitingForCapableWorker,
-        ],
-        b,
-    )
-}
-
-/// The number of a block reason in records and arguments.
-pub(crate) const fn block_number(reason: BlockReason) -> u64 {
-    match reason {
-        BlockReason::PausedByOperator => 1,
-        BlockReason::PausedByPolicy => 2,
-        BlockReason::WaitingForBudget => 3,
-        BlockReason::WaitingForQuota => 4,
-        BlockReason::WaitingForCapableWorker => 5,
-    }
-}
-
-fn outcome(b: u8) -> Option<TerminalOutcome> {
-    nth(
-        &[
-            TerminalOutcome::Success,
-            TerminalOutcome::Failed,
-            TerminalOutcome::Cancelled,
-            TerminalOutcome::Expired,
-            TerminalOutcome::Skipped,
-        ],
-        b,
-    )
-}
-
-fn attempt_lifecycle(n: u8) -> Option<AttemptLifecycle> {
-    nth(
-        &[
-            AttemptLifecycle::Started,
-            AttemptLifecycle::Suspended,
-            AttemptLifecycle::EndedSuccess,
-            AttemptLifecycle::EndedFailure,
-            AttemptLifecycle::EndedCancelled,
-            AttemptLifecycle::InterruptedReclaimed,
-        ],
-        n,
-    )
-}
-
-fn attempt_type(n: u8) -> Option<AttemptType> {
-    nth(&[AttemptType::Initial, AttemptType::Retry, AttemptType::Reclaim, AttemptType::Replay], n)
-}
-
-fn end_cause(n: u8) -> Option<EndCause> {
-    nth(EndCause::ALL, n)
-}
-
-fn pause_kind(n: u8) -> Option<PauseKind> {
-    nth(&[PauseKind::Delay, PauseKind::Children, PauseKind::Suspension], n)
-}
 
 /// The error of a record that cannot be read.
 pub(crate) fn corrupt(record: &str, field: &str, cause: DecodeCause) -> EngineError {
     EngineError::Corruption(DecodeError { record: record.to_owned(), field: field.to_owned(), cause })
-}
-
-/// A packed record, read from the front.
-struct Cut<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Cut<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(n)?;
-        self.rest = rest;
-        Some(head)
-    }
-
-    fn number(&mut self, n: usize) -> Option<u64> {
-        self.take(n).map(|b| b.iter().fold(0, |sum, b| sum << 8 | u64::from(*b)))
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.number(4).and_then(|n| u32::try_from(n).ok())
-    }
-
-    /// Seven bytes.
-    fn long(&mut self) -> Option<u64> {
-        self.number(7).filter(|n| *n < NONE)
-    }
-
-    fn long_opt(&mut self) -> Option<Option<u64>> {
-        match self.number(7)? {
-            NONE => Some(None),
-            n if n < NONE => Some(Some(n)),
-            _ => None,
-        }
-    }
-
-    fn at(&mut self) -> Option<TimestampMs> {
-        self.long().and_then(TimestampMs::new)
-    }
-
-    fn at_opt(&mut self) -> Option<Option<TimestampMs>> {
-        self.long_opt().map(|n| n.and_then(TimestampMs::new))
-    }
-
-    fn uuid(&mut self) -> Option<Uuid> {
-        self.take(16).and_then(|b| Uuid::from_slice(b).ok())
-    }
-
-    fn length(&mut self, bytes: usize) -> Option<usize> {
-        self.number(bytes).and_then(|n| usize::try_from(n).ok())
-    }
-
-    fn text(&mut self, n: usize) -> Option<&'a str> {
-        self.take(n).and_then(|b| std::str::from_utf8(b).ok())
-    }
 }
 
 /// A member's part of its execution's record.
@@ -218,97 +59,6 @@ pub(crate) struct Stored {
     pub(crate) attempt: Option<AttemptRecord>,
     pub(crate) payload_encoding: Option<String>,
     pub(crate) member: Option<MemberPart>,
-}
-
-/// The parts that never change after the creation, as Rust packs them.
-pub(crate) struct Core<'a> {
-    pub(crate) namespace: &'a Namespace,
-    pub(crate) kind: &'a str,
-    pub(crate) encoding: Option<&'a str>,
-    pub(crate) creator: Option<&'a str>,
-    pub(crate) key: Option<&'a str>,
-    pub(crate) key_in_flow: bool,
-    pub(crate) policy: &'a ExecutionPolicy,
-}
-
-impl Core<'_> {
-    pub(crate) fn pack(&self) -> Vec<u8> {
-        let mut pack = Pack::new();
-        pack.text(self.namespace.as_str())
-            .text(self.kind)
-            .text_opt(self.encoding)
-            .text_opt(self.creator)
-            .text_opt(self.key)
-            .flag(self.key_in_flow)
-            .bytes(&slim_policy(self.policy));
-        pack.finish()
-    }
-}
-
-/// The policy as JSON without what equals the default; nothing for the default itself.
-fn slim_policy(policy: &ExecutionPolicy) -> Vec<u8> {
-    if *policy == ExecutionPolicy::default() {
-        return Vec::new();
-    }
-    let mut full = serde_json::to_value(policy).unwrap_or_default();
-    let default = serde_json::to_value(ExecutionPolicy::default()).unwrap_or_default();
-    slim(&mut full, &default);
-    serde_json::to_vec(&full).unwrap_or_default()
-}
-
-/// Leaves out the fields of structs that are as in `default`; enums and lists stay whole.
-fn slim(value: &mut serde_json::Value, default: &serde_json::Value) {
-    let (Some(fields), Some(defaults)) = (value.as_object_mut(), default.as_object()) else { return };
-    for (name, default) in defaults {
-        let Some(field) = fields.get_mut(name) else { continue };
-        if field == default {
-            fields.remove(name);
-        } else if !default.as_object().is_some_and(|d| d.contains_key("type")) {
-            slim(field, default);
-        }
-    }
-}
-
-fn fat_policy(json: &[u8]) -> Option<Arc<ExecutionPolicy>> {
-    if json.is_empty() {
-        return Some(Arc::default());
-    }
-    serde_json::from_slice(json).ok().map(Arc::new)
-}
-
-pub(crate) fn text_of(value: &Value) -> Option<Option<String>> {
-    match value {
-        Value::Boolean(false) | Value::Nil => Some(None),
-        Value::String(s) => s.as_str().map(|s| Some(s.to_owned())),
-        _ => None,
-    }
-}
-
-pub(crate) fn bytes_of(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::String(s) => Some(s.as_bytes()),
-        Value::Binary(b) => Some(b),
-        _ => None,
-    }
-}
-
-pub(crate) fn number_of(value: &Value) -> Option<u64> {
-    match value {
-        Value::F64(f) if *f >= 0.0 && f.fract() == 0.0 && *f <= 9_007_199_254_740_992.0 => {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole and in range
-            Some(*f as u64)
-        }
-        _ => value.as_u64(),
-    }
-}
-
-pub(crate) fn at_of(value: &Value) -> Option<Option<TimestampMs>> {
-    match number_of(value) {
-        Some(NONE) => Some(None),
-        Some(n) => TimestampMs::new(n).map(Some),
-        None if matches!(value, Value::Boolean(false) | Value::Nil) => Some(None),
-        None => None,
-    }
 }
 
 /// The rarely used fields: a map of short names.
@@ -337,22 +87,11 @@ impl Ext {
     }
 }
 
-/// One packed value that fills all its bytes.
-pub(crate) fn read_packed(mut bytes: &[u8]) -> Option<Value> {
-    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, 16).ok()?;
-    bytes.is_empty().then_some(value)
-}
-
-/// A list or map of Lua with whole numbers as keys.
-fn numbered(value: &Value) -> Option<Vec<(u8, &Value)>> {
-    match value {
-        Value::Array(items) => (1..).zip(items).filter(|(_, v)| !v.is_nil()).map(|(n, v)| Some((n, v))).collect(),
-        Value::Map(pairs) => pairs.iter().map(|(k, v)| Some((u8::try_from(number_of(k)?).ok()?, v))).collect(),
-        _ => None,
-    }
-}
-
-fn ended_by(by: u8, instance: Option<&WorkerInstanceId>, identity: Option<String>) -> Option<Option<EndedBy>> {
+pub(super) fn ended_by(
+    by: u8,
+    instance: Option<&WorkerInstanceId>,
+    identity: Option<String>,
+) -> Option<Option<EndedBy>> {
     Some(match by {
         0 => None,
         1 => Some(EndedBy::Engine),
@@ -362,12 +101,12 @@ fn ended_by(by: u8, instance: Option<&WorkerInstanceId>, identity: Option<String
     })
 }
 
-fn holder(text: &str) -> Option<(WorkerId, WorkerInstanceId)> {
+pub(super) fn holder(text: &str) -> Option<(WorkerId, WorkerInstanceId)> {
     let (worker, instance) = text.split_once('\n')?;
     Some((WorkerId::new(worker).ok()?, WorkerInstanceId::new(instance).ok()?))
 }
 
-fn replay_mark(value: Option<&Vec<Value>>) -> Option<Option<ReplayMark>> {
+pub(super) fn replay_mark(value: Option<&Vec<Value>>) -> Option<Option<ReplayMark>> {
     let Some(items) = value else { return Some(None) };
     let [reason, by, at, digest] = items.as_slice() else { return None };
     Some(Some(ReplayMark {
@@ -660,118 +399,4 @@ pub(crate) fn execution(id: ExecutionId, bytes: &[u8]) -> Result<Stored, EngineE
         decode_attempt(id, attempt.attempt_index, &attempt.encode())?;
     }
     Ok(stored)
-}
-
-/// A replaced attempt, or the newest as it is packed for lists.
-///
-/// # Errors
-/// `Corruption`.
-pub(crate) fn attempt(id: ExecutionId, index: AttemptIndex, bytes: &[u8]) -> Result<AttemptRecord, EngineError> {
-    let unfold = || {
-        let Value::Array(v) = read_packed(bytes)? else { return None };
-        let [
-            _,
-            aid,
-            kind,
-            run,
-            started,
-            state,
-            lid,
-            epoch,
-            owner,
-            due,
-            left,
-            pkind,
-            paused,
-            resumed,
-            ended,
-            cause,
-            by,
-            identity,
-            reason,
-            category,
-        ] = v.as_slice()
-        else {
-            return None;
-        };
-        let byte = |v: &Value| number_of(v).and_then(|n| u8::try_from(n).ok());
-        let uuid = |v: &Value| bytes_of(v).and_then(|b| Uuid::from_slice(b).ok());
-        let (worker_id, worker_instance_id) = holder(owner.as_str()?)?;
-        let ended = match at_of(ended)? {
-            None => None,
-            Some(at) => Some(EndMark {
-                at,
-                cause: end_cause(byte(cause)?)?,
-                by: ended_by(byte(by)?, Some(&worker_instance_id), text_of(identity)?)??,
-            }),
-        };
-        Some(AttemptRecord {
-            execution_id: id,
-            attempt_index: index,
-            attempt_id: AttemptId::from_uuid(uuid(aid)?),
-            attempt_type: attempt_type(byte(kind)?)?,
-            run: u32::try_from(number_of(run)?).ok()?,
-            started_at: at_of(started)??,
-            attempt_state: attempt_lifecycle(byte(state)?)?,
-            lease_id: LeaseId::from_uuid(uuid(lid)?),
-            lease_epoch: LeaseEpoch(number_of(epoch)?),
-            worker_id,
-            worker_instance_id,
-            attempt_deadline_at: at_of(due)?,
-            timeout_remaining_ms: number_of(left).filter(|n| *n != NONE),
-            pause_kind: pause_kind(byte(pkind)?),
-            paused_at: at_of(paused)?,
-            resumed_at: at_of(resumed)?,
-            ended,
-            failure_reason: text_of(reason)?,
-            failure_category: text_of(category)?,
-        })
-    };
-    let record = unfold().ok_or_else(|| corrupt("attempt", "version", DecodeCause::IllegalState))?;
-    decode_attempt(id, index, &record.encode())?;
-    Ok(record)
-}
-
-/// A run: its result, and what a replay wrote of it.
-///
-/// # Errors
-/// `Corruption`.
-pub(crate) fn run(
-    id: ExecutionId,
-    run: u32,
-    result: Option<Bytes>,
-    result_encoding: Option<String>,
-    closed: Option<&[u8]>,
-) -> Result<RunRecord, EngineError> {
-    let unfold = |bytes: &[u8]| {
-        let Value::Array(v) = read_packed(bytes)? else { return None };
-        let [_, how, at, cause, by, who, reason, category, cancel, deadline, replay] = v.as_slice() else {
-            return None;
-        };
-        let byte = |v: &Value| number_of(v).and_then(|n| u8::try_from(n).ok());
-        let who = text_of(who)?;
-        let by = match byte(by)? {
-            2 => {
-                let (_, instance) = holder(who.as_deref()?)?;
-                ended_by(2, Some(&instance), None)??
-            }
-            n => ended_by(n, None, who)??,
-        };
-        Some(ClosedRun {
-            outcome: outcome(byte(how)?)?,
-            ended: EndMark { at: at_of(at)??, cause: end_cause(byte(cause)?)?, by },
-            failure_reason: text_of(reason)?,
-            failure_category: text_of(category)?,
-            cancel_reason: text_of(cancel)?,
-            deadline_at: at_of(deadline)?,
-            replay: replay_mark(replay.as_array())?,
-        })
-    };
-    let closed = match closed {
-        None => None,
-        Some(bytes) => Some(unfold(bytes).ok_or_else(|| corrupt("run", "version", DecodeCause::IllegalState))?),
-    };
-    let record = RunRecord { execution_id: id, run, result, result_encoding, closed };
-    decode_run(id, run, &record.encode())?;
-    Ok(record)
 }
