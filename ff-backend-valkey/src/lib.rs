@@ -1,6 +1,6 @@
-//! Durable execution on Valkey (7.2 and later) and Redis (7.0 and later).
+//! Durable execution on Valkey and Redis; tried on Valkey 8.0.1 and Redis 7.0.15, meant for 7.2 and 7.0 and later.
 //!
-//! Every operation of the contract is one call of a function of the library `ff`, whose Lua source is part of this
+//! Every operation that it has is one call of a function of the library `ff`, whose Lua source is part of this
 //! crate: atomic in the server, one round trip. The folder `lua/` documents the keys.
 
 mod backend;
