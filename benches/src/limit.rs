@@ -8,9 +8,9 @@ use redis::aio::MultiplexedConnection;
 use crate::Target;
 use crate::report::{Report, per_second, server_cpu};
 
-const LIBRARY: &str = r"#!lua name=limit
-redis.register_function('limit_nothing', function() return 1 end)
-redis.register_function('limit_writes', function(keys, args)
+const LIBRARY: &str = r"#!lua name=ff_bench_limit
+redis.register_function('ff_bench_nothing', function() return 1 end)
+redis.register_function('ff_bench_writes', function(keys, args)
     local fields = {}
     for i = 1, 20 do fields[i * 2 - 1] = 'field' .. i; fields[i * 2] = args[1] end
     redis.call('HSET', keys[1] .. 'a' .. args[1], unpack(fields))
@@ -28,8 +28,8 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(LIBRARY).query_async::<()>(&mut server).await?;
     for (figure, function) in [
         ("PING, calls/s", None),
-        ("nothing, calls/s", Some("limit_nothing")),
-        ("five writes, calls/s", Some("limit_writes")),
+        ("nothing, calls/s", Some("ff_bench_nothing")),
+        ("five writes, calls/s", Some("ff_bench_writes")),
     ] {
         let each = target.executions * 3 / target.workers;
         let cpu = server_cpu(&mut server).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     }
     let n = target.executions / 2;
     let start = Instant::now();
-    calls(server, Some("limit_nothing"), 0, n).await?;
+    calls(server, Some("ff_bench_nothing"), 0, n).await?;
     report.add("limit", "nothing, one after another, us", 1e6 / per_second(n, start.elapsed()));
     Ok(())
 }
@@ -58,7 +58,7 @@ async fn calls(mut server: MultiplexedConnection, function: Option<&str>, worker
             Some(_) => redis::cmd("FCALL"),
         };
         if let Some(function) = function {
-            command.arg(function).arg(1).arg("queue:{l}:").arg(worker * n + i);
+            command.arg(function).arg(1).arg("bench:{limit}:").arg(worker * n + i);
         }
         command.query_async::<redis::Value>(&mut server).await?;
     }

@@ -123,11 +123,9 @@ async fn open(url: Option<&str>, arguments: &Arguments) -> Result<Target> {
         return Ok(Target { backend: Arc::new(MemoryBackend::new()), server: None, workers, executions });
     };
     let mut server = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
-    for pattern in ["bench:*", "queue:*"] {
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(pattern).query_async(&mut server).await?;
-        for some in keys.chunks(500) {
-            redis::cmd("UNLINK").arg(some).query_async::<()>(&mut server).await?;
-        }
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("bench:*").query_async(&mut server).await?;
+    for some in keys.chunks(500) {
+        redis::cmd("UNLINK").arg(some).query_async::<()>(&mut server).await?;
     }
     let mut options = Options::default();
     "bench".clone_into(&mut options.prefix);

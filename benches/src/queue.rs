@@ -9,8 +9,8 @@ use redis::aio::MultiplexedConnection;
 use crate::Target;
 use crate::report::{Report, per_second, server_cpu};
 
-const LIBRARY: &str = r"#!lua name=queue
-redis.register_function('queue_submit', function(keys, args)
+const LIBRARY: &str = r"#!lua name=ff_bench_queue
+redis.register_function('ff_bench_queue_submit', function(keys, args)
     redis.call('HSET', keys[1] .. 'job:' .. args[1], 'payload', args[2], 'state', 'waiting', 'attempts', 0)
     redis.call('LPUSH', keys[1] .. 'ready', args[1])
     return 1
@@ -26,9 +26,9 @@ local function complete(keys, args)
     redis.call('LREM', keys[1] .. 'active', -1, args[1])
     redis.call('HSET', keys[1] .. 'job:' .. args[1], 'state', 'done')
 end
-redis.register_function('queue_claim', function(keys) return claim(keys) end)
-redis.register_function('queue_complete', function(keys, args) complete(keys, args) return 1 end)
-redis.register_function('queue_next', function(keys, args)
+redis.register_function('ff_bench_queue_claim', function(keys) return claim(keys) end)
+redis.register_function('ff_bench_queue_complete', function(keys, args) complete(keys, args) return 1 end)
+redis.register_function('ff_bench_queue_next', function(keys, args)
     if args[1] ~= '' then complete(keys, args) end
     return claim(keys)
 end)
@@ -56,7 +56,7 @@ pub(crate) async fn run(target: &Target, fused: bool, report: &mut Report) -> Re
 
 async fn work(mut server: MultiplexedConnection, worker: usize, n: usize, fused: bool) -> Result<()> {
     let payload = vec![7u8; 4096];
-    let key = format!("queue:{{{worker}}}:");
+    let key = format!("bench:{{queue{worker}}}:");
     let call = |function: &str| {
         let mut command = redis::cmd("FCALL");
         command.arg(function).arg(1).arg(&key);
@@ -66,17 +66,17 @@ async fn work(mut server: MultiplexedConnection, worker: usize, n: usize, fused:
     if fused {
         let mut last = String::new();
         for i in 0..n {
-            call("queue_submit").arg(i).arg(&payload).query_async::<()>(&mut server).await?;
-            let job: Job = call("queue_next").arg(&last).query_async(&mut server).await?;
+            call("ff_bench_queue_submit").arg(i).arg(&payload).query_async::<()>(&mut server).await?;
+            let job: Job = call("ff_bench_queue_next").arg(&last).query_async(&mut server).await?;
             last = job.context("a job")?.0;
         }
-        call("queue_next").arg(&last).query_async::<Job>(&mut server).await?;
+        call("ff_bench_queue_next").arg(&last).query_async::<Job>(&mut server).await?;
         return Ok(());
     }
     for i in 0..n {
-        call("queue_submit").arg(i).arg(&payload).query_async::<()>(&mut server).await?;
-        let job: Job = call("queue_claim").query_async(&mut server).await?;
-        call("queue_complete").arg(job.context("a job")?.0).query_async::<()>(&mut server).await?;
+        call("ff_bench_queue_submit").arg(i).arg(&payload).query_async::<()>(&mut server).await?;
+        let job: Job = call("ff_bench_queue_claim").query_async(&mut server).await?;
+        call("ff_bench_queue_complete").arg(job.context("a job")?.0).query_async::<()>(&mut server).await?;
     }
     Ok(())
 }
