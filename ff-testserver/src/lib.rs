@@ -26,12 +26,6 @@ impl Kind {
             Self::Redis => "redis-server",
         }
     }
-
-    /// Whether the program is installed.
-    #[must_use]
-    pub fn is_installed(self) -> bool {
-        Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    }
 }
 
 /// A running server without persistence.
@@ -47,16 +41,8 @@ impl Server {
     /// # Errors
     /// When the program is missing or does not listen within ten seconds.
     pub fn start(kind: Kind) -> io::Result<Self> {
-        Self::start_with(kind, &[])
-    }
-
-    /// Starts a server with further options, as on its command line.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_with(kind: Kind, options: &[&str]) -> io::Result<Self> {
         let folder = TempDir::with_prefix("ff-")?;
-        let child = spawn(kind, folder.path(), options)?;
+        let child = spawn(kind, folder.path())?;
         let mut server = Self { child, folder };
         server.wait()?;
         Ok(server)
@@ -85,21 +71,14 @@ impl Server {
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.socket().display())
     }
-
-    /// The id of its process.
-    #[must_use]
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
 }
 
-fn spawn(kind: Kind, folder: &Path, options: &[&str]) -> io::Result<Child> {
+fn spawn(kind: Kind, folder: &Path) -> io::Result<Child> {
     Command::new(kind.program())
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
         .arg(folder.join("socket"))
         .arg("--dir")
         .arg(folder)
-        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
