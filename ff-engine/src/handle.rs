@@ -73,7 +73,7 @@ impl Handle {
     }
 
     /// Ends it as cancelled, whatever it is doing. The worker that runs it, if any, hears of it at once in this process,
-    /// and elsewhere when it next renews its lease.
+    /// and elsewhere too where the store has output streams, else when it next renews its lease.
     ///
     /// # Errors
     /// `execution_terminal` when it has ended otherwise, and the backend's errors.

@@ -26,7 +26,9 @@ impl EngineHealth {
         let lag_ms = next_due_at.map_or(0, |due| SystemClock.now().since(due));
         let mut warnings = store.warnings.clone();
         if store.durability == Durability::Memory {
-            warnings.push("the store is in memory: everything is lost with this process".into());
+            warnings.push(
+                "the store confirms before anything is on disk: what it has not saved is lost when it ends".into(),
+            );
         }
         if let Some(error) = &maintenance.last_error {
             warnings.push(format!("maintenance has failed {} times in a row: {error}", maintenance.failures_in_a_row));

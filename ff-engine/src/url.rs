@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// The addresses that this crate knows, for messages.
-const KNOWN: &str = "use \"memory:\", \"redis://host:port/0\", \"rediss://host:port/0\" or \"redis+cluster://a,b,c\"";
+const KNOWN: &str = "use \"memory:\", \"redis://host:port/0\" or \"rediss://host:port/0\"";
 
 /// A store, as a URL names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
