@@ -4,7 +4,7 @@
 -- `redis` exists, so nothing here touches `string`, `struct` or `cmsgpack` outside a function.
 --
 -- A call reads, computes on tables, and writes at its end, in `F.flush`: a refusal or an error before that leaves
--- nothing behind. See README.md of this folder for the keys.
+-- nothing behind. Calls that do several things write after each. See README.md of this folder for the keys.
 
 local F = {}
 
