@@ -6,7 +6,7 @@ use ff_core::contracts::*; // cases speak the whole contract
 use ff_core::ids::{ExecutionId, LaneId};
 use ff_core::policy::ExecutionPolicy;
 
-use super::{Stage, lane, slot, worker};
+use super::Stage;
 
 /// A lease that outlives what a case does, in milliseconds: a day.
 pub const LONG_MS: u64 = 86_400_000;
@@ -39,18 +39,11 @@ impl Stage {
         }
     }
 
-    /// A RUNNING execution of its own lane with this policy, under a lease of a day.
+    /// A RUNNING execution with this policy, under a lease of a day.
     pub async fn running_long(&self, policy: ExecutionPolicy) -> (ExecutionId, Fence) {
         let id = self.ready_with(policy).await;
-        let (worker_id, worker_instance_id) = worker();
-        let args = ClaimNextArgs {
-            lease_ttl_ms: LONG_MS,
-            slots: vec![slot()],
-            lane_id: lane(),
-            worker_id,
-            worker_instance_id,
-            ..self.claim_args(1)
-        };
+        let mut args = self.claim_args(1);
+        args.lease_ttl_ms = LONG_MS;
         let result = self.backend.claim_next(args).await.unwrap_or_else(|e| panic!("claim_next: {e}"));
         match result.claimed.as_slice() {
             [taken] if taken.claimed().execution_id == id => (id, taken.claimed().fence),

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use ff_core::contracts::*; // cases speak the whole contract
 use ff_core::ids::{ExecutionId, FlowId};
-use ff_core::policy::ExecutionPolicy;
 use ff_core::refusal::Code;
 use ff_core::state::{PublicState, TerminalOutcome};
 
 use crate::cases::cases;
 use crate::harness::Damage;
-use crate::stage::{PARTITION, Stage, namespace, numbered, terminal_flow};
+use crate::stage::{PARTITION, Stage, kept_for, namespace, numbered, terminal_flow};
 
 cases! { "flow";
     "sweep: a closed flow is purged with all its members when due, no member earlier, and its id is free when the backlog item is done." => purged,
@@ -25,7 +24,7 @@ const DAY_MS: u64 = 86_400_000;
 fn kept(s: &Stage, flow_id: FlowId, number: u128, retention_ms: u64) -> CreateExecutionArgs {
     let mut args = s.member_creation(flow_id, &[]);
     args.execution_id = numbered(number);
-    args.policy = Arc::new(ExecutionPolicy::builder().retention_ms(retention_ms).build());
+    args.policy = Arc::new(kept_for(retention_ms));
     args
 }
 
