@@ -4,14 +4,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use ff_core::contracts::*; // cases speak the whole contract
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
-use ff_core::ids::{
-    AttemptId, ExecutionId, FlowId, Kid, LaneId, LeaseId, Namespace, SuspensionId, WaitpointId, WorkerId,
-    WorkerInstanceId,
-};
+use ff_core::ids::{AttemptId, ExecutionId, FlowId, Kid, LaneId, LeaseId, Namespace, WorkerId, WorkerInstanceId};
 use ff_core::layer::{Layer, Layered};
 use ff_core::operation::{Operation, Outcome, dispatch};
 use ff_core::policy::{Capabilities, ExecutionPolicy};
@@ -143,12 +139,6 @@ impl Stage {
         stage
     }
 
-    /// The fixture.
-    #[must_use]
-    pub fn fixture(&self) -> &Fixture {
-        &self.fixture
-    }
-
     /// Damages the store; the case's harness can, or the case would not run.
     pub async fn damage(&self, damage: Damage) {
         assert!((self.damage)(damage).await, "the harness could not do {damage:?}");
@@ -190,18 +180,12 @@ impl Stage {
     /// The operation must be refused, and the whole public view must be what it was.
     pub async fn refused(&self, operation: impl Into<Operation>) -> Refusal {
         let operation = operation.into();
-        if let Ok(mut named) = self.named.lock() {
-            named.note(&operation);
-        }
-        let before = self.view().await;
         let name = operation.name();
-        let refusal = match self.call(operation).await {
-            Err(EngineError::Refused(refusal)) => refusal,
+        let judge = |answer| match answer {
+            Err(EngineError::Refused(refusal)) => (format!("was refused ({refusal})"), refusal),
             other => panic!("{name} must be refused, answered {other:?}"),
         };
-        let changed = difference(&before, &self.view().await);
-        assert!(changed.is_empty(), "{name} was refused ({refusal}) and changed:\n{}", changed.join("\n"));
-        refusal
+        self.without_change(operation, judge).await
     }
 
     /// The operation must be refused with this code, changing nothing.
@@ -222,15 +206,29 @@ impl Stage {
     /// The operation must succeed and change nothing that can be seen: a repeat.
     pub async fn changes_nothing(&self, operation: impl Into<Operation>) -> Outcome {
         let operation = operation.into();
+        let name = operation.name();
+        let judge = |answer: Result<Outcome, EngineError>| {
+            ("must change nothing".to_owned(), answer.unwrap_or_else(|e| panic!("{name}: {e}")))
+        };
+        self.without_change(operation, judge).await
+    }
+
+    /// Carries out an operation; `judge` must take the answer, and the whole public view must be what it was. What
+    /// `judge` says first is how a change is told.
+    async fn without_change<T: Send>(
+        &self,
+        operation: Operation,
+        judge: impl FnOnce(Result<Outcome, EngineError>) -> (String, T) + Send,
+    ) -> T {
         if let Ok(mut named) = self.named.lock() {
             named.note(&operation);
         }
         let before = self.view().await;
         let name = operation.name();
-        let outcome = self.call(operation).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (told, judged) = judge(self.call(operation).await);
         let changed = difference(&before, &self.view().await);
-        assert!(changed.is_empty(), "{name} must change nothing and changed:\n{}", changed.join("\n"));
-        outcome
+        assert!(changed.is_empty(), "{name} {told} and changed:\n{}", changed.join("\n"));
+        judged
     }
 
     // --- creating ---
@@ -346,12 +344,7 @@ impl Stage {
 
     /// Completes as the worker, with a result.
     pub async fn complete_with(&self, id: ExecutionId, fence: Fence, result: &'static [u8]) -> StateSummary {
-        let args = CompleteExecutionArgs::builder()
-            .execution_id(id)
-            .actor(Actor::Worker(fence))
-            .result(Bytes::from_static(result))
-            .build();
-        match self.backend.complete_execution(args).await {
+        match self.backend.complete_execution(self.completion(id, fence, result)).await {
             Ok(CompleteExecutionResult::Completed { summary }) => summary,
             Err(e) => panic!("complete_execution: {e}"),
         }
@@ -385,13 +378,7 @@ impl Stage {
 
     /// Replays as the operator `ops`.
     pub async fn replay(&self, id: ExecutionId, replay_count: u32) -> StateSummary {
-        let args = ReplayExecutionArgs::builder()
-            .execution_id(id)
-            .replay_count(replay_count)
-            .reason("again")
-            .by("ops")
-            .build();
-        match self.backend.replay_execution(args).await {
+        match self.backend.replay_execution(self.replay_args(id, replay_count)).await {
             Ok(ReplayExecutionResult::Replayed { summary, .. }) => summary,
             Err(e) => panic!("replay_execution: {e}"),
         }
@@ -402,26 +389,16 @@ impl Stage {
     /// A LOST execution and the fence of the owner that lost it. The clock moves by [`LEASE_MS`].
     pub async fn lost(&self) -> (ExecutionId, Fence) {
         let (id, fence) = self.running().await;
-        self.advance(LEASE_MS);
-        let args = MarkLeaseExpiredArgs { execution_id: id, lease_epoch: fence.lease_epoch };
-        match self.backend.mark_lease_expired(args).await {
-            Ok(MarkLeaseExpiredResult::Lost { .. }) => (id, fence),
-            other => panic!("mark_lease_expired: {other:?}"),
-        }
+        self.lose(id, fence).await;
+        (id, fence)
     }
 
     /// A REVOKED execution and the fence of the owner that lost it.
     pub async fn revoked(&self) -> (ExecutionId, Fence) {
         let (id, fence) = self.running().await;
-        let args = RevokeLeaseArgs {
-            execution_id: id,
-            lease_id: fence.lease_id,
-            reason: "drain".to_owned(),
-            by: "ops".to_owned(),
-        };
-        match self.backend.revoke_lease(args).await {
-            Ok(RevokeLeaseResult::Revoked { .. }) => (id, fence),
-            other => panic!("revoke_lease: {other:?}"),
+        match self.revoke(id, fence).await {
+            RevokeLeaseResult::Revoked { .. } => (id, fence),
+            other @ RevokeLeaseResult::AlreadyReleased { .. } => panic!("revoke_lease: {other:?}"),
         }
     }
 
@@ -451,9 +428,7 @@ impl Stage {
     /// A DEPS execution: the only member of an unsealed flow, held.
     pub async fn deps(&self) -> (FlowId, ExecutionId) {
         let flow_id = self.flow().await;
-        let mut args = self.creation();
-        args.flow = Some(FlowJoin::held(flow_id));
-        (flow_id, self.create(args).await)
+        (flow_id, self.held_member(flow_id).await)
     }
 
     /// A SUSPENDED execution that waits for any signal at one waitpoint, its owner's fence, and the waitpoint.
@@ -465,20 +440,8 @@ impl Stage {
 
     /// Suspends a running execution until any signal arrives at one fresh waitpoint.
     pub async fn suspend_on_any_signal(&self, id: ExecutionId, fence: Fence) -> IssuedWaitpoint {
-        let args = SuspendExecutionArgs::builder()
-            .execution_id(id)
-            .fence(fence)
-            .suspension_id(SuspensionId::new())
-            .waitpoints(vec![WaitpointBinding::Fresh { waitpoint_id: WaitpointId::new(), sources: Vec::new() }])
-            .reason_code(SuspensionReason::WaitingForSignal)
-            .resume_condition(ff_core::condition::ResumeCondition::any_signal())
-            .build();
-        match self.backend.suspend_execution(args).await {
-            Ok(SuspendExecutionResult::Suspended { waitpoints, .. }) => {
-                waitpoints.into_iter().next().unwrap_or_else(|| panic!("no waitpoint was issued"))
-            }
-            other => panic!("suspend_execution: {other:?}"),
-        }
+        let asleep = self.suspend(self.any_signal(id, fence)).await;
+        asleep.waitpoints.into_iter().next().unwrap_or_else(|| panic!("no waitpoint was issued"))
     }
 
     // --- flows ---
@@ -495,10 +458,7 @@ impl Stage {
 
     /// A member of the flow, not held, behind these upstreams (success only).
     pub async fn member(&self, flow_id: FlowId, upstreams: &[ExecutionId]) -> ExecutionId {
-        let mut args = self.creation();
-        let edges = upstreams.iter().map(|u| IncomingEdge::new(ff_core::ids::EdgeId::new(), *u)).collect();
-        args.flow = Some(FlowJoin { flow_id, hold: false, edges });
-        self.create(args).await
+        self.create(self.member_creation(flow_id, upstreams)).await
     }
 
     /// Seals the flow.
@@ -511,11 +471,7 @@ impl Stage {
 
     /// Makes a kid current in a partition, with the secret of one byte.
     pub async fn rotate(&self, partition: u16, new_kid: &str, byte: u8) -> RotateWaitpointHmacSecretOutcome {
-        let args = RotateWaitpointHmacSecretArgs::builder()
-            .partition(partition)
-            .new_kid(kid(new_kid))
-            .new_secret(secret(byte))
-            .build();
+        let args = keystore::rotation_in(partition, new_kid, byte);
         self.backend.rotate_waitpoint_hmac_secret(args).await.unwrap_or_else(|e| panic!("rotate: {e}"))
     }
 

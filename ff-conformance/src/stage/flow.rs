@@ -9,9 +9,8 @@ use ff_core::refusal::{Code, Refusal};
 use ff_core::state::{BlockReason, StateSummary, TerminalOutcome};
 use ff_core::time::When;
 use futures::future::join_all;
-use uuid::Uuid;
 
-use super::{PARTITION, Stage, deadline, lane, namespace};
+use super::{Stage, deadline, lane, namespace};
 
 /// How many calls [`Stage::members`] has under way at once: a store behind a network serves them together.
 const TOGETHER: usize = 64;
@@ -20,12 +19,6 @@ const TOGETHER: usize = 64;
 #[must_use]
 pub fn data_name(text: &str) -> DataName {
     DataName::new(text).unwrap_or_else(|e| panic!("{e}"))
-}
-
-/// The flow in [`PARTITION`] whose uuid is this number.
-#[must_use]
-pub fn numbered_flow(number: u128) -> FlowId {
-    FlowId::from_parts(PARTITION, Uuid::from_u128(number))
 }
 
 /// A member of a submission: lane `main`, kind `job`, no payload, the default policy.
@@ -103,10 +96,7 @@ impl Stage {
     /// The creation of a member, not held, behind these upstreams (success only).
     #[must_use]
     pub fn member_creation(&self, flow_id: FlowId, upstreams: &[ExecutionId]) -> CreateExecutionArgs {
-        let mut args = self.creation();
-        let edges = upstreams.iter().map(|u| IncomingEdge::new(EdgeId::new(), *u)).collect();
-        args.flow = Some(FlowJoin { flow_id, hold: false, edges });
-        args
+        self.member_behind(flow_id, upstreams.iter().map(|up| IncomingEdge::new(EdgeId::new(), *up)).collect())
     }
 
     /// The creation of a member, not held, behind these edges.

@@ -4,16 +4,18 @@ use ff_core::contracts::*; // cases speak the whole contract
 
 use super::{PARTITION, Stage, kid, secret};
 
+/// The arguments of a rotation: this kid with the secret of one byte, and the default grace for the one before.
+pub(super) fn rotation_in(partition: u16, new_kid: &str, byte: u8) -> RotateWaitpointHmacSecretArgs {
+    RotateWaitpointHmacSecretArgs::builder().partition(partition).new_kid(kid(new_kid)).new_secret(secret(byte)).build()
+}
+
 impl Stage {
     /// The arguments of a rotation in [`PARTITION`]: this kid with the secret of one byte, and a grace for the one before.
     #[must_use]
     pub fn rotation(&self, new_kid: &str, byte: u8, grace_ms: u64) -> RotateWaitpointHmacSecretArgs {
-        RotateWaitpointHmacSecretArgs::builder()
-            .partition(PARTITION)
-            .new_kid(kid(new_kid))
-            .new_secret(secret(byte))
-            .grace_ms(grace_ms)
-            .build()
+        let mut args = rotation_in(PARTITION, new_kid, byte);
+        args.grace_ms = grace_ms;
+        args
     }
 
     /// Makes a kid current in [`PARTITION`] in place of another.
