@@ -40,9 +40,7 @@ async fn ages(s: &Stage) {
     let (id, waitpoint) = deaf(s).await;
     s.advance(5_000);
     let rotated_at = s.now();
-    let outcome = s.backend.rotate_waitpoint_hmac_secret(s.rotation("k2", 2, 60_000)).await;
-    let want = RotateWaitpointHmacSecretOutcome::Rotated { previous_kid: Some(kid("k1")), new_kid: kid("k2") };
-    assert_eq!(outcome, Ok(want));
+    s.rotate_from("k1", "k2", 2, 60_000).await;
     let expires_at = rotated_at.after(60_000);
     assert_eq!(s.kids().await, (Some("k2".to_owned()), vec![("k1".to_owned(), expires_at.as_millis())]));
     for at in [rotated_at, rotated_at.after(59_999)] {

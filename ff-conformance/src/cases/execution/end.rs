@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ff_core::condition::ResumeCondition;
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{AttemptId, AttemptIndex, ExecutionId, SignalId, SuspensionId, WaitpointId};
+use ff_core::ids::{AttemptId, AttemptIndex, ExecutionId};
 use ff_core::operation::{Operation, Outcome};
 use ff_core::policy::{Backoff, ExecutionPolicy};
 use ff_core::refusal::Code;
@@ -16,7 +16,7 @@ use ff_core::state::{
 use ff_core::time::When;
 
 use crate::cases::cases;
-use crate::stage::{LEASE_MS, Stage, attempt_timeout, deadline, not_reclaimable_cause, retries};
+use crate::stage::{LEASE_MS, Stage, attempt_timeout, deadline, fresh, not_reclaimable_cause, retries, timeout};
 
 cases! { "execution";
     "complete_execution: at now = lease_expires_at it is lease_expired although no timer fired, and nothing changes." => too_late,
@@ -326,16 +326,10 @@ async fn cancelled_everywhere(s: &Stage) {
     end(revoked, StateName::Revoked).await;
 
     let (suspended, fence) = s.running_with(timed()).await;
-    let args = SuspendExecutionArgs::builder()
-        .execution_id(suspended)
-        .fence(fence)
-        .suspension_id(SuspensionId::new())
-        .waitpoints(vec![WaitpointBinding::fresh(WaitpointId::new())])
-        .reason_code(SuspensionReason::WaitingForApproval)
-        .resume_condition(ResumeCondition::any_signal())
-        .timeout(SuspensionTimeout::After { after_ms: 900_000, behavior: TimeoutBehavior::Fail })
-        .build();
-    s.backend.suspend_execution(args).await.unwrap_or_else(|e| panic!("suspend_execution: {e}"));
+    let mut args = s.any_signal(suspended, fence);
+    args.reason_code = SuspensionReason::WaitingForApproval;
+    args.timeout = timeout(900_000, TimeoutBehavior::Fail);
+    s.suspend(args).await;
     end(suspended, StateName::Suspended).await;
 
     assert_eq!(cancelled.len(), 8);
@@ -453,19 +447,8 @@ async fn late_completion(s: &Stage) {
 
 async fn deadline_of_suspended(s: &Stage) {
     let (id, fence) = s.running_with(deadline(When::After(5_000))).await;
-    let waitpoints = [WaitpointId::new(), WaitpointId::new()];
-    let args = SuspendExecutionArgs::builder()
-        .execution_id(id)
-        .fence(fence)
-        .suspension_id(SuspensionId::new())
-        .waitpoints(waitpoints.map(WaitpointBinding::fresh).to_vec())
-        .reason_code(SuspensionReason::WaitingForSignal)
-        .resume_condition(ResumeCondition::any_signal())
-        .build();
-    let issued = match s.backend.suspend_execution(args).await {
-        Ok(SuspendExecutionResult::Suspended { waitpoints, .. }) => waitpoints,
-        other => panic!("suspend_execution: {other:?}"),
-    };
+    let args = s.suspension(id, fence, vec![fresh(), fresh()], ResumeCondition::any_signal());
+    let issued = s.suspend(args).await.waitpoints;
     let open = || async {
         let args = ListPendingWaitpointsArgs::builder().execution_id(id).build();
         let list = s.backend.list_pending_waitpoints(args).await;
@@ -484,15 +467,8 @@ async fn deadline_of_suspended(s: &Stage) {
     assert_eq!(attempt.attempt_state, AttemptLifecycle::EndedFailure);
     assert_eq!(attempt.end_cause, Some(EndCause::DeadlinePassed));
     for waitpoint in issued {
-        let token = waitpoint.tokens.first().unwrap_or_else(|| panic!("no token")).token.clone();
-        let signal = DeliverSignalArgs::builder()
-            .execution_id(id)
-            .waitpoint_id(waitpoint.waitpoint_id)
-            .waitpoint_token(token)
-            .signal_id(SignalId::new())
-            .name("go")
-            .source(SignalSource { source_type: "user".to_owned(), source_identity: "ann".to_owned() })
-            .build();
+        let mut signal = s.signal(id, &waitpoint, "go");
+        signal.source = SignalSource::new("user", "ann");
         s.refused_with(Code::WaitpointClosed, signal).await;
     }
 }

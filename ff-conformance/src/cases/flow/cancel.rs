@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{ExecutionId, FlowId, SuspensionId, WaitpointId};
+use ff_core::ids::{ExecutionId, FlowId};
 use ff_core::refusal::Code;
 use ff_core::state::{AttemptState, EndCause, PublicState, StateName, StateVector, TerminalOutcome};
 use ff_core::time::When;
@@ -431,15 +431,7 @@ async fn covered(s: &Stage) {
     called_off(s, ids[1]).await;
     assert_eq!(s.describe(ids[1]).await.not_before, None);
     // A suspension.
-    let args = SuspendExecutionArgs::builder()
-        .execution_id(ids[2])
-        .fence(lease(2).await)
-        .suspension_id(SuspensionId::new())
-        .waitpoints(vec![WaitpointBinding::Fresh { waitpoint_id: WaitpointId::new(), sources: Vec::new() }])
-        .reason_code(SuspensionReason::WaitingForSignal)
-        .resume_condition(ff_core::condition::ResumeCondition::any_signal())
-        .build();
-    match s.backend.suspend_execution(args).await {
+    match s.backend.suspend_execution(s.any_signal(ids[2], lease(2).await)).await {
         Ok(SuspendExecutionResult::Suspended { summary, .. }) => assert_eq!(summary.state_vector, cancelled),
         other => panic!("{other:?}"),
     }
