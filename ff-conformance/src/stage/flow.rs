@@ -33,6 +33,12 @@ pub fn arrow(from: &str, to: &str) -> FlowEdgeSpec {
     FlowEdgeSpec::builder().from(data_name(from)).to(data_name(to)).build()
 }
 
+/// An edge of this kind into a member that is being created, with a fresh id and without data.
+#[must_use]
+pub fn edge_from(up: ExecutionId, dependency_kind: DependencyKind) -> IncomingEdge {
+    IncomingEdge { dependency_kind, ..IncomingEdge::new(EdgeId::new(), up) }
+}
+
 /// Tags from pairs.
 #[must_use]
 pub fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -12,7 +12,7 @@ use ff_core::time::When;
 
 use crate::cases::cases;
 use crate::harness::Damage;
-use crate::stage::{Stage, retries};
+use crate::stage::{Stage, edge_from, retries};
 
 cases! { "flow";
     "complete_execution: in a diamond the sink is claimable after the call that completes the second middle." => diamond,
@@ -79,13 +79,7 @@ async fn broken_diamond(s: &Stage) {
 async fn any_terminal(s: &Stage) {
     let flow_id = s.flow().await;
     let up = s.member(flow_id, &[]).await;
-    let behind = |kind| {
-        let mut args = s.member_creation(flow_id, &[up]);
-        if let Some(join) = &mut args.flow {
-            join.edges[0].dependency_kind = kind;
-        }
-        args
-    };
+    let behind = |kind| s.member_behind(flow_id, vec![edge_from(up, kind)]);
     let tolerant = s.create(behind(DependencyKind::AnyTerminal)).await;
     let strict = s.create(behind(DependencyKind::SuccessOnly)).await;
     let fence = s.claim_this(up).await.fence;
@@ -99,11 +93,7 @@ async fn any_terminal(s: &Stage) {
     for state in [PublicState::Cancelled, PublicState::Expired, PublicState::Skipped] {
         let failed = s.member_that_is(flow_id, PublicState::Failed, &[]).await;
         let up = s.member_that_is(flow_id, state, &[failed]).await;
-        let mut args = s.member_creation(flow_id, &[up]);
-        if let Some(join) = &mut args.flow {
-            join.edges[0].dependency_kind = DependencyKind::AnyTerminal;
-        }
-        let child = s.create(args).await;
+        let child = s.create(s.member_behind(flow_id, vec![edge_from(up, DependencyKind::AnyTerminal)])).await;
         s.claim_this(child).await;
     }
 }

@@ -8,7 +8,7 @@ use ff_core::state::{PublicState, StateName, TerminalOutcome};
 use ff_core::time::When;
 
 use crate::cases::cases;
-use crate::stage::{Stage, deadline};
+use crate::stage::{Stage, deadline, edge_from};
 
 cases! { "flow";
     "fail_execution: in a chain of 300 the first call skips exactly 64 and leaves one entry, and sweeps skip each of the rest once." => chain_of_300,
@@ -88,11 +88,7 @@ async fn sixty_five(s: &Stage) {
     for _ in 0..64 {
         s.member(flow_id, &[up]).await;
     }
-    let mut args = s.member_creation(flow_id, &[up]);
-    if let Some(join) = &mut args.flow {
-        join.edges[0].dependency_kind = DependencyKind::AnyTerminal;
-    }
-    let tolerant = s.create(args).await;
+    let tolerant = s.create(s.member_behind(flow_id, vec![edge_from(up, DependencyKind::AnyTerminal)])).await;
     let held = s.held_member(flow_id).await;
     s.link(flow_id, up, held).await;
     let beyond = s.member(flow_id, &[up]).await;
@@ -190,14 +186,7 @@ async fn doomed(s: &Stage, flow_id: FlowId, ms: u64, n: usize, kind: DependencyK
     let mut args = s.member_creation(flow_id, &[]);
     args.policy = std::sync::Arc::new(deadline(When::After(ms)));
     let up = s.create(args).await;
-    let behind = (0..n).map(|_| {
-        let mut args = s.member_creation(flow_id, &[up]);
-        if let Some(join) = &mut args.flow {
-            join.edges[0].dependency_kind = kind;
-        }
-        args
-    });
-    s.create_all(behind.collect()).await;
+    s.create_all((0..n).map(|_| s.member_behind(flow_id, vec![edge_from(up, kind)])).collect()).await;
     up
 }
 

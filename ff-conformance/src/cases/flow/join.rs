@@ -10,7 +10,7 @@ use ff_core::refusal::{Code, Details};
 use ff_core::state::{AttemptState, EndCause, PublicState, StateName, StateVector, TerminalOutcome};
 
 use crate::cases::cases;
-use crate::stage::{Stage, data_name, refusal_of, terminal_flow};
+use crate::stage::{Stage, data_name, edge_from, refusal_of, terminal_flow};
 
 cases! { "flow";
     "add_execution_to_flow: a repeat answers AlreadyMember and raises no count." => added_twice,
@@ -208,11 +208,7 @@ async fn with_an_edge(s: &Stage) {
     let x = s.describe(after_bad).await;
     assert_eq!((x.end_cause, x.ended_by), (Some(EndCause::DependencyImpossible), Some(EndedBy::Engine)));
     assert_eq!(s.counts_of(flow_id, after_bad).await, (0, 1, 1));
-    let mut args = s.member_creation(flow_id, &[bad]);
-    if let Some(join) = &mut args.flow {
-        join.edges[0].dependency_kind = DependencyKind::AnyTerminal;
-    }
-    let after_any = s.create(args).await;
+    let after_any = s.create(s.member_behind(flow_id, vec![edge_from(bad, DependencyKind::AnyTerminal)])).await;
     assert_eq!(s.state(after_any).await, StateName::Ready);
     assert_eq!(s.claim_next(5).await.claimed.len(), 2);
 }
