@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ff_core::bounds::Deployment;
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{AttemptIndex, EdgeId, ExecutionId, FlowId, Namespace};
+use ff_core::ids::{AttemptIndex, ExecutionId, FlowId, Namespace};
 use ff_core::policy::{Backoff, Capabilities, ExecutionPolicy, RetryPolicy, TimeoutPolicy};
 use ff_core::refusal::{Code, Details, Refusal};
 use ff_core::state::{BlockReason, StateSummary};
@@ -155,13 +155,7 @@ impl Stage {
         let up_fence = self.claim_this(up).await.fence;
         let down = self.member(flow_id, &[]).await;
         let down_fence = self.claim_this(down).await.fence;
-        let args = StageDependencyEdgeArgs::builder()
-            .flow_id(flow_id)
-            .edge_id(EdgeId::new())
-            .upstream_execution_id(up)
-            .downstream_execution_id(down)
-            .build();
-        self.backend.stage_dependency_edge(args).await.unwrap_or_else(|e| panic!("stage_dependency_edge: {e}"));
+        self.link(flow_id, up, down).await;
         (flow_id, (up, up_fence), (down, down_fence))
     }
 

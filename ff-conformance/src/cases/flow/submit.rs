@@ -422,13 +422,8 @@ async fn unsealed(s: &Stage) {
     }
     assert!(s.claim_next(3).await.claimed.is_empty());
     s.link(flow_id, ids[0], ids[1]).await;
-    let data = StageDependencyEdgeArgs::builder()
-        .flow_id(flow_id)
-        .edge_id(EdgeId::new())
-        .upstream_execution_id(ids[1])
-        .downstream_execution_id(ids[2])
-        .data_passing_ref(data_name("out"))
-        .build();
+    let mut data = s.edge_args(flow_id, ids[1], ids[2]);
+    data.data_passing_ref = Some(data_name("out"));
     s.stage(data).await;
     let flow = s.describe_flow(flow_id).await;
     assert_eq!((flow.graph_revision, flow.edge_count), (3, 3));

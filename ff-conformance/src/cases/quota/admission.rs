@@ -1,7 +1,7 @@
 //! Admission from end to end: `resources.md`, section 3.
 
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{EdgeId, ExecutionId};
+use ff_core::ids::ExecutionId;
 use ff_core::refusal::Code;
 use ff_core::state::{BlockReason, PublicState, StateName, StateVector, TerminalOutcome};
 use ff_core::time::When;
@@ -53,13 +53,7 @@ async fn endings(s: &Stage) {
             "delay" => drop(s.delay(id, owned.fence, When::After(1_000)).await),
             "children" => {
                 let upstream = s.member(flow_id, &[]).await;
-                let args = StageDependencyEdgeArgs::builder()
-                    .flow_id(flow_id)
-                    .edge_id(EdgeId::new())
-                    .upstream_execution_id(upstream)
-                    .downstream_execution_id(id)
-                    .build();
-                s.backend.stage_dependency_edge(args).await.unwrap_or_else(|e| panic!("{e}"));
+                s.link(flow_id, upstream, id).await;
                 match s.wait_for_children(id, owned.fence).await {
                     MoveToWaitingChildrenResult::Moved { unresolved_count: 1, .. } => {}
                     other => panic!("{other:?}"),

@@ -2,7 +2,7 @@
 
 use ff_core::condition::{Distinct, Matcher, ResumeCondition};
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{AttemptIndex, EdgeId, LeaseEpoch};
+use ff_core::ids::{AttemptIndex, LeaseEpoch};
 use ff_core::operation::Outcome;
 use ff_core::records::OperatorResume;
 use ff_core::refusal::{Code, Refusal};
@@ -232,13 +232,7 @@ async fn members(s: &Stage) {
     let id = s.member(flow_id, &[]).await;
     let fence = s.claim_this(id).await.fence;
     s.suspend(s.any_signal(id, fence)).await;
-    let edge = StageDependencyEdgeArgs::builder()
-        .flow_id(flow_id)
-        .edge_id(EdgeId::new())
-        .upstream_execution_id(upstream)
-        .downstream_execution_id(id)
-        .build();
-    s.backend.stage_dependency_edge(edge).await.unwrap_or_else(|e| panic!("stage_dependency_edge: {e}"));
+    s.link(flow_id, upstream, id).await;
     assert_eq!(s.state(id).await, StateName::Suspended);
     assert_eq!(s.resume(id).await.state_vector, StateVector::deps(AttemptState::AttemptInterrupted));
     s.complete(upstream, upstream_fence).await;
