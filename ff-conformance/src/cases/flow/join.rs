@@ -1,11 +1,8 @@
 //! Joining flows, later and at creation.
 
-use std::sync::Arc;
-
 use ff_core::contracts::*; // cases speak the whole contract
 use ff_core::ids::{EdgeId, ExecutionId, FlowId, Namespace};
 use ff_core::operation::Outcome;
-use ff_core::policy::ExecutionPolicy;
 use ff_core::refusal::{Code, Details};
 use ff_core::state::{AttemptState, EndCause, PublicState, StateName, StateVector, TerminalOutcome};
 
@@ -260,7 +257,6 @@ async fn refused_edge(s: &Stage) {
     // The key is free, for other content.
     let mut args = s.member_behind(flow_id, vec![named(ups[0], "in"), named(ups[1], "in.2")]);
     args.idempotency_key = Some("once".to_owned());
-    args.policy = Arc::new(ExecutionPolicy::default());
     let id = s.create(args).await;
     assert_eq!(s.describe(id).await.idempotency_key.as_deref(), Some("once"));
 }
