@@ -127,22 +127,25 @@ async fn page_sizes(s: &Stage) {
 }
 
 async fn beside_traffic(s: &Stage) {
-    let marked = |partition: u16| {
+    // The ids are scattered, and the same in every run.
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut scattered = |partition| ExecutionId::from_parts(partition, uuid::Uuid::from_u128(rng.u128(..)));
+    let marked = |id| {
         let mut args = s.creation();
-        args.execution_id = ExecutionId::from_parts(partition, uuid::Uuid::from_u128(rand(partition)));
+        args.execution_id = id;
         args.tags.insert("case.keep".to_owned(), "yes".to_owned());
         args.lane_id = lane_named("kept");
         args
     };
     let mut kept = Vec::new();
     for n in 0..40_u16 {
-        kept.push(s.create(marked([2, 5, 10][usize::from(n % 3)])).await);
+        kept.push(s.create(marked(scattered([2, 5, 10][usize::from(n % 3)]))).await);
     }
     kept.sort();
     let mut goers = Vec::new();
     for _ in 0..40 {
         let mut args = s.creation();
-        args.execution_id = ExecutionId::from_parts(PARTITION, uuid::Uuid::from_u128(rand(1)));
+        args.execution_id = scattered(PARTITION);
         Arc::make_mut(&mut args.policy).retention_ms = 0;
         goers.push(s.create(args).await);
     }
@@ -157,7 +160,7 @@ async fn beside_traffic(s: &Stage) {
             // Others are created on both sides of the cursor, claimed, and purged, the one just listed perhaps too.
             for partition in [2, PARTITION, 10] {
                 let mut other = s.creation();
-                other.execution_id = ExecutionId::from_parts(partition, uuid::Uuid::from_u128(rand(partition)));
+                other.execution_id = scattered(partition);
                 s.create(other).await;
             }
             s.claim_next(1).await;
@@ -182,15 +185,6 @@ async fn beside_traffic(s: &Stage) {
             goers.push(s.create(args).await);
         }
     }
-}
-
-/// A number that scatters ids, the same in every run.
-fn rand(salt: u16) -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut rng = fastrand::Rng::with_seed(n.wrapping_mul(0x9e37_79b9).wrapping_add(u64::from(salt)));
-    rng.u128(..)
 }
 
 async fn order_and_bounds(s: &Stage) {
