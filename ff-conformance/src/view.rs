@@ -84,7 +84,9 @@ fn cursor_of(value: &Value) -> Option<String> {
     value.pointer("/result/next_cursor").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Reads everything. Pages are as long as they may be, and walks are whole.
+/// Reads everything, in pages as long as they may be. The walks of executions, of a flow's members and of its edges are
+/// whole; of an execution's attempts, waitpoints and signals, and of an attempt's frames, the first page is all that is
+/// read.
 pub async fn view(backend: &dyn EngineBackend, named: &Named) -> View {
     let mut view = View::new();
     let mut executions = named.executions.clone();

@@ -227,7 +227,7 @@ async fn claimed_child(s: &Stage) {
         args.policy = Arc::new(retries(5, delay_ms));
         args
     };
-    // Each of these was claimed: RUNNING, SUSPENDED, DELAYED by backoff, DEPS behind another edge, LOST.
+    // Each of these was claimed: RUNNING, SUSPENDED, DELAYED by backoff, DEPS behind another edge, REVOKED.
     let running = s.create(with_retries(0)).await;
     let fence = s.claim_this(running).await.fence;
     let suspended = s.create(with_retries(0)).await;

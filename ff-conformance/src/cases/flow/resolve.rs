@@ -316,7 +316,7 @@ async fn statuses(s: &Stage) {
     assert_eq!(status(s, waiting).await, (FlowEligibility::BlockedByDependencies, false, false, 1, 0, 0));
     let free = s.member(flow_id, &[]).await;
     assert_eq!(status(s, free).await, (FlowEligibility::Eligible, true, false, 0, 0, 0));
-    // A claimed one behind an impossible edge is ready all the same.
+    // No edge is in the way of a stand-alone that is delayed, and yet it cannot be claimed.
     let delayed = s.delayed(1_000).await;
     assert_eq!(status(s, delayed).await, (FlowEligibility::Eligible, false, false, 0, 0, 0));
     s.complete(owned, fence).await;

@@ -145,7 +145,8 @@ async fn sound(s: &Stage) {
 
 async fn deleted(s: &Stage) {
     let start = s.now();
-    // Queue entries: LOST, REVOKED, READY, READY of lower priority, and an admission-controlled one: 5. Timers: 7.
+    // Queue entries: a REVOKED one, three of lane `main` that are READY, one of them admission-controlled, and one of lane
+    // `aside`: 5. Timers: the lease of `lost`, and the five below: 6.
     let (lost, fence) = s.running().await;
     s.lose(lost, fence).await;
     s.advance(1);
@@ -177,7 +178,6 @@ async fn deleted(s: &Stage) {
     let repaired = s.rebuild().await;
     let wanted = [
         (IndexKind::ReadyQueue, [(RepairAction::Added, 5)].into()),
-        // The lease of `lost`, and the six of above.
         (IndexKind::Timer, [(RepairAction::Added, 6)].into()),
     ];
     assert_eq!(repaired.repaired, BTreeMap::from(wanted));

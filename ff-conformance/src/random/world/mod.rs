@@ -92,7 +92,8 @@ impl Dice<'_> {
     fn roll(&self) -> u32 {
         let at = self.at.get();
         self.at.set(at + 1);
-        // More draws than dice: stir the serial in, so that later draws differ from the first.
+        // More draws than dice: the dice come again, turned and with the draw's place added, so that later draws differ
+        // from the first.
         let die = self.step.dice[at % 8];
         if at < 8 { die } else { die.rotate_left(7).wrapping_add(u32::try_from(at).unwrap_or(0)) }
     }
