@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ff_backend_memory::{MemoryBackend, Snapshot};
-use ff_conformance::stage::{LEASE_MS, PARTITION, START_MS, Stage, at, key_at_home, kid, namespace, requires, secret};
+use ff_conformance::stage::*; // the table speaks the stage's words
 use ff_conformance::{Fixture, Harness, TestName};
 use ff_core::bounds::{Deployment, GraphBounds};
 use ff_core::condition::{Distinct, Matcher, ResumeCondition};
 use ff_core::contracts::*; // the table speaks the whole contract
 use ff_core::error::EngineError;
 use ff_core::ids::{
-    AttemptIndex, BudgetId, DataName, Dimension, EdgeId, ExecutionId, FlowId, LeaseId, Namespace, QuotaPolicyId,
-    SignalId, SuspensionId, WaitpointId, WorkerInstanceId,
+    AttemptIndex, EdgeId, ExecutionId, FlowId, LeaseId, Namespace, SignalId, SuspensionId, WaitpointId,
+    WorkerInstanceId,
 };
 use ff_core::operation::{Operation, dispatch};
 use ff_core::policy::ExecutionPolicy;
@@ -159,27 +159,25 @@ table! {
     };
     InvalidResumeCondition => |s| {
         let (id, fence) = s.running().await;
-        suspension(id, fence, ResumeCondition::count(0, Distinct::Signals, Matcher::any()))
+        s.suspension(id, fence, vec![fresh()], ResumeCondition::count(0, Distinct::Signals, Matcher::any()))
     };
     InvalidToken => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        let mut args = signal(id, &waitpoint);
+        let mut args = s.signal(id, &waitpoint, "go");
         args.waitpoint_token = WaitpointToken::new("ffw1.k1.forged");
         args
     };
     TokenExpired => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        s.call(rotation("k2", 2, 60_000)).await.unwrap();
+        s.call(s.rotation("k2", 2, 60_000)).await.unwrap();
         s.advance(60_000);
-        signal(id, &waitpoint)
+        s.signal(id, &waitpoint, "go")
     };
     TokenSourceMismatch => |s| {
         let (id, fence) = s.running().await;
-        let ann = SignalSource::new("human", "ann");
-        let binding = WaitpointBinding::Fresh { waitpoint_id: WaitpointId::new(), sources: vec![ann] };
-        let waitpoint = suspend(s, id, fence, vec![binding]).await;
-        let mut args = signal(id, &waitpoint);
-        args.source = SignalSource::new("human", "bob");
+        let asleep = s.suspend(s.suspension(id, fence, vec![fresh_for(&["ann"])], ResumeCondition::any_signal())).await;
+        let mut args = s.signal(id, &asleep.waitpoints[0], "go");
+        args.source = human("bob");
         args
     };
     WaitpointNotFound => |s| {
@@ -189,76 +187,66 @@ table! {
     KidNotFound => |_s| RevokeWaitpointKidArgs { partition: PARTITION, kid: kid("never") };
     StaleSuspension => |s| {
         let (id, _, _) = s.suspended().await;
-        resume(id, Some(SuspensionId::new()))
+        s.resumption(id, Some(SuspensionId::new()))
     };
     SuspensionConflict => |s| {
         let (id, fence) = s.running().await;
-        let mut args = suspension(id, fence, ResumeCondition::any_signal());
+        let mut args = s.any_signal(id, fence);
         s.call(args.clone()).await.unwrap();
         args.detail = Some("other".into());
         args
     };
     WaitpointAlreadyExists => |s| {
         let (id, fence) = s.running().await;
-        let first = pending(id, fence);
-        s.call(first.clone()).await.unwrap();
-        let mut args = suspension(id, fence, ResumeCondition::any_signal());
+        let first = s.pending_for(id, fence, 1_000).await;
+        let mut args = s.any_signal(id, fence);
         args.waitpoints = vec![WaitpointBinding::fresh(first.waitpoint_id)];
         args
     };
     SignalConflict => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        let mut args = signal(id, &waitpoint);
+        let mut args = s.signal(id, &waitpoint, "go");
         s.call(args.clone()).await.unwrap();
         args.name = "other".to_owned();
         args
     };
     OperatorOverrideForbidden => |s| {
         let (id, fence) = s.running().await;
-        let mut args = suspension(id, fence, ResumeCondition::any_signal());
+        let mut args = s.any_signal(id, fence);
         args.resume_policy.allow_operator_override = false;
         s.call(args).await.unwrap();
-        resume(id, None)
+        s.resumption(id, None)
     };
-    RotationConflict => |_s| rotation("k1", 99, 60_000);
+    RotationConflict => |s| s.rotation("k1", 99, 60_000);
     KidRetired => |s| {
-        s.call(rotation("k2", 2, 60_000)).await.unwrap();
+        s.call(s.rotation("k2", 2, 60_000)).await.unwrap();
         s.advance(60_000);
-        rotation("k1", 1, 60_000)
+        s.rotation("k1", 1, 60_000)
     };
-    ExecutionNotSuspended => |s| resume(s.ready().await, None);
+    ExecutionNotSuspended => |s| s.resumption(s.ready().await, None);
     SuspensionTimedOut => |s| {
         let (id, fence) = s.running().await;
-        let mut args = suspension(id, fence, ResumeCondition::any_signal());
-        args.timeout = SuspensionTimeout::After { after_ms: 10, behavior: TimeoutBehavior::Fail };
+        let mut args = s.any_signal(id, fence);
+        args.timeout = timeout(10, TimeoutBehavior::Fail);
         s.call(args).await.unwrap();
         s.advance(10);
-        resume(id, None)
+        s.resumption(id, None)
     };
     WaitpointNotPending => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        let args = signal(id, &waitpoint);
-        BufferSignalArgs::builder()
-            .execution_id(id)
-            .waitpoint_id(args.waitpoint_id)
-            .waitpoint_token(args.waitpoint_token)
-            .signal_id(args.signal_id)
-            .name("go")
-            .source(args.source)
-            .build()
+        to_buffer(&s.signal(id, &waitpoint, "go"))
     };
     PendingWaitpointExpired => |s| {
         let (id, fence) = s.running().await;
-        let first = pending(id, fence);
-        s.call(first.clone()).await.unwrap();
+        let first = s.pending_for(id, fence, 1_000).await;
         s.advance(1_000);
-        let mut args = suspension(id, fence, ResumeCondition::any_signal());
+        let mut args = s.any_signal(id, fence);
         args.waitpoints = vec![WaitpointBinding::Pending { waitpoint_id: first.waitpoint_id }];
         args
     };
     WaitpointInUse => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        s.call(resume(id, None)).await.unwrap();
+        s.resume(id).await;
         let claimed = s.claim_resumed(id).await.claimed;
         let again = s.suspend_on_any_signal(id, claimed.fence).await;
         assert_ne!(again.waitpoint_id, waitpoint.waitpoint_id);
@@ -272,8 +260,8 @@ table! {
     };
     WaitpointClosed => |s| {
         let (id, _, waitpoint) = s.suspended().await;
-        s.call(resume(id, None)).await.unwrap();
-        signal(id, &waitpoint)
+        s.resume(id).await;
+        s.signal(id, &waitpoint, "go")
     };
     HmacSecretNotInitialized => |s| {
         let mut args = s.creation();
@@ -282,49 +270,53 @@ table! {
         let mut claim = s.claim_args(1);
         claim.partition = PARTITION + 1;
         let claimed = s.backend.claim_next(claim).await.unwrap().claimed.remove(0);
-        pending(id, claimed.claimed().fence)
+        pending(s, id, claimed.claimed().fence)
     };
     KidIsCurrent => |_s| RevokeWaitpointKidArgs { partition: PARTITION, kid: kid("k1") };
     WaitpointLimitExceeded => |s| {
         let (id, fence) = s.running().await;
         for _ in 0..MAX_WAITPOINTS {
-            s.call(pending(id, fence)).await.unwrap();
+            s.pending_for(id, fence, 1_000).await;
         }
-        pending(id, fence)
+        pending(s, id, fence)
     };
     SignalLimitExceeded => |s| {
-        let id = s.ready_with(ExecutionPolicy::builder().max_signals(1).build()).await;
+        let id = s.ready_with(max_signals(1)).await;
         let fence = s.claim_this(id).await.fence;
-        let args = pending(id, fence);
-        s.call(args.clone()).await.unwrap();
-        let mut args = signal_of(s, id, &args).await;
+        let waitpoint = s.pending_for(id, fence, 1_000).await;
+        let mut args = s.signal(id, &waitpoint, "go");
         s.call(args.clone()).await.unwrap();
         args.signal_id = SignalId::new();
         args
     };
     TooManyKids => |s| {
         for n in 2..=MAX_LIVE_KIDS {
-            s.call(rotation(&format!("k{n}"), u8::try_from(n).unwrap(), 60_000)).await.unwrap();
+            s.call(s.rotation(&format!("k{n}"), u8::try_from(n).unwrap(), 60_000)).await.unwrap();
         }
-        rotation("k17", 17, 60_000)
+        s.rotation("k17", 17, 60_000)
     };
     FlowSpecConflict => |s| {
         let flow_id = s.flow().await;
         CreateFlowArgs::builder().flow_id(flow_id).namespace(namespace()).flow_kind("another").build()
     };
-    FlowAlreadyTerminal => |s| { let flow_id = cancelled_flow(s).await; joining(s, flow_id, &[]) };
+    FlowAlreadyTerminal => |s| {
+        let flow_id = s.flow().await;
+        s.member(flow_id, &[]).await;
+        s.cancel_flow(flow_id, CancellationPolicy::CancelAll).await;
+        s.member_creation(flow_id, &[])
+    };
     FlowSealed => |s| {
         let flow_id = s.flow().await;
         s.member(flow_id, &[]).await;
         s.seal(flow_id).await;
-        joining(s, flow_id, &[])
+        s.member_creation(flow_id, &[])
     };
     FlowTooLarge => |s| {
         let flow_id = s.flow().await;
         for _ in 0..6 {
             s.member(flow_id, &[]).await;
         }
-        joining(s, flow_id, &[])
+        s.member_creation(flow_id, &[])
     };
     FanInLimit => |s| {
         let flow_id = s.flow().await;
@@ -332,7 +324,7 @@ table! {
         for _ in 0..3 {
             up.push(s.member(flow_id, &[]).await);
         }
-        joining(s, flow_id, &up)
+        s.member_creation(flow_id, &up)
     };
     FanOutLimit => |s| {
         let flow_id = s.flow().await;
@@ -340,15 +332,15 @@ table! {
         for _ in 0..3 {
             s.member(flow_id, &[up]).await;
         }
-        joining(s, flow_id, &[up])
+        s.member_creation(flow_id, &[up])
     };
     GraphTooLarge => |s| {
         let (flow_id, a, _, d) = chain(s).await;
-        edge(flow_id, d, a)
+        s.edge_args(flow_id, d, a)
     };
     StaleGraphRevision => |s| {
         let (flow_id, a, b, _) = chain(s).await;
-        let mut args = edge(flow_id, a, b);
+        let mut args = s.edge_args(flow_id, a, b);
         args.expected_graph_revision = Some(1_000);
         args
     };
@@ -364,26 +356,21 @@ table! {
     };
     ExecutionNotInFlow => |s| {
         let (flow_id, a, _, _) = chain(s).await;
-        edge(flow_id, a, s.ready().await)
+        s.edge_args(flow_id, a, s.ready().await)
     };
     NotRunnable => |s| PromoteBlockedToEligibleArgs { execution_id: s.running().await.0 };
-    SelfReferencingEdge => |s| { let (flow_id, a, _, _) = chain(s).await; edge(flow_id, a, a) };
-    DuplicateMemberName => |s| submission(s.flow_id(), &["a", "a"], &[]);
-    UnknownMember => |s| submission(s.flow_id(), &["a", "b"], &[("a", "c")]);
-    DependencyAlreadyExists => |s| { let (flow_id, a, b, _) = chain(s).await; edge(flow_id, a, b) };
+    SelfReferencingEdge => |s| { let (flow_id, a, _, _) = chain(s).await; s.edge_args(flow_id, a, a) };
+    DuplicateMemberName => |s| s.submission(vec![spec("a"), spec("a")], vec![]);
+    UnknownMember => |s| s.submission(vec![spec("a"), spec("b")], vec![arrow("a", "c")]);
+    DependencyAlreadyExists => |s| { let (flow_id, a, b, _) = chain(s).await; s.edge_args(flow_id, a, b) };
     DependencySpecMismatch => |s| {
-        let (flow_id, staged) = staged(s).await;
-        ApplyDependencyToChildArgs::builder()
-            .flow_id(flow_id)
-            .edge_id(staged.edge_id)
-            .upstream_execution_id(staged.upstream_execution_id)
-            .downstream_execution_id(staged.downstream_execution_id)
-            .dependency_kind(DependencyKind::AnyTerminal)
-            .build()
+        let mut args = s.application(&staged(s).await);
+        args.dependency_kind = DependencyKind::AnyTerminal;
+        args
     };
     DependencyResolutionMismatch => |s| {
         let (flow_id, a, b, _) = chain(s).await;
-        let edge_id = edge_between(s, flow_id, a, b).await;
+        let edge_id = s.edge_between(flow_id, a, b).await.edge_id;
         s.cancel(a).await;
         ResolveDependencyArgs::builder()
             .flow_id(flow_id)
@@ -394,31 +381,31 @@ table! {
     DataNameConflict => |s| {
         let flow_id = s.flow().await;
         let (a, b) = (s.member(flow_id, &[]).await, s.member(flow_id, &[]).await);
-        let mut args = joining(s, flow_id, &[a, b]);
+        let mut args = s.member_creation(flow_id, &[a, b]);
         for edge in args.flow.iter_mut().flat_map(|join| join.edges.iter_mut()) {
-            edge.data_passing_ref = Some(DataName::new("page").unwrap());
+            edge.data_passing_ref = Some(data_name("page"));
         }
         args
     };
-    CycleDetected => |s| { let (flow_id, a, b, _) = chain(s).await; edge(flow_id, b, a) };
+    CycleDetected => |s| { let (flow_id, a, b, _) = chain(s).await; s.edge_args(flow_id, b, a) };
     EdgeNotFound => |s| {
         let (flow_id, _, _, _) = chain(s).await;
         DescribeEdgeArgs { flow_id, edge_id: EdgeId::new() }
     };
     EdgeNotApplied => |s| {
-        let (flow_id, staged) = staged(s).await;
-        ResolveDependencyArgs::builder().flow_id(flow_id).edge_id(staged.edge_id).build()
+        let staged = staged(s).await;
+        ResolveDependencyArgs::builder().flow_id(staged.flow_id).edge_id(staged.edge_id).build()
     };
     UpstreamNotTerminal => |s| {
         let (flow_id, a, b, _) = chain(s).await;
-        let edge_id = edge_between(s, flow_id, a, b).await;
+        let edge_id = s.edge_between(flow_id, a, b).await.edge_id;
         ResolveDependencyArgs::builder().flow_id(flow_id).edge_id(edge_id).build()
     };
     UpstreamAlreadyTerminal => |s| {
         let flow_id = s.flow().await;
         let (a, b) = (s.member(flow_id, &[]).await, s.member(flow_id, &[]).await);
         s.cancel(a).await;
-        let mut args = edge(flow_id, a, b);
+        let mut args = s.edge_args(flow_id, a, b);
         args.on_upstream_terminal = OnUpstreamTerminal::Reject;
         args
     };
@@ -427,32 +414,33 @@ table! {
         s.cancel(a).await;
         s.replay_args(b, 0)
     };
-    BudgetNotFound => |_s| GetBudgetStatusArgs { budget_id: budget() };
-    QuotaPolicyNotFound => |_s| GetQuotaStatusArgs { quota_policy_id: quota() };
+    BudgetNotFound => |_s| GetBudgetStatusArgs { budget_id: budget_id(BUDGET) };
+    QuotaPolicyNotFound => |_s| GetQuotaStatusArgs { quota_policy_id: quota_id(QUOTA) };
     BudgetConflict => |s| {
-        s.call(budget_args(10)).await.unwrap();
-        budget_args(11)
+        s.call(tokens(10)).await.unwrap();
+        tokens(11)
     };
     QuotaPolicyConflict => |s| {
-        s.call(quota_args(1)).await.unwrap();
-        quota_args(2)
+        s.call(polite(1)).await.unwrap();
+        polite(2)
     };
     DedupKeyConflict => |s| {
-        s.call(budget_args(10)).await.unwrap();
-        let report = |n| usage(&["tokens".to_owned()], n, Some("once"));
+        s.call(tokens(10)).await.unwrap();
+        let report = |n| keyed(record(BUDGET, &[("tokens", n)]), "once");
         s.call(report(1)).await.unwrap();
         report(2)
     };
     FrameSeqConflict => |s| {
         let (id, fence) = s.running().await;
-        s.call(frame(id, fence, "a")).await.unwrap();
-        frame(id, fence, "b")
+        s.call(first_frame(id, fence, "a")).await.unwrap();
+        first_frame(id, fence, "b")
     };
     TooManyDimensions => |s| {
-        s.call(budget_args(10)).await.unwrap();
+        s.call(tokens(10)).await.unwrap();
         let undeclared: Vec<String> = (0..64).map(|n| format!("d{n}")).collect();
-        s.call(usage(&undeclared, 1, None)).await.unwrap();
-        usage(&["one-more".to_owned()], 1, None)
+        let amounts: Vec<_> = undeclared.iter().map(|name| (name.as_str(), 1)).collect();
+        s.call(record(BUDGET, &amounts)).await.unwrap();
+        record(BUDGET, &[("one-more", 1)])
     };
     ResultNotAvailable => |s| GetResultArgs::builder().execution_id(s.ready().await).build();
 }
@@ -511,19 +499,16 @@ fn a_snapshot_is_plain_data_without_secrets() {
         args.payload = Bytes::from_static(&[0xff, 0, 1]);
         s.create(args).await;
         let taken = s.claim().await;
-        s.call(frame(taken.execution_id, taken.fence, "a")).await.unwrap();
+        s.call(first_frame(taken.execution_id, taken.fence, "a")).await.unwrap();
         s.complete_with(taken.execution_id, taken.fence, b"done").await;
         let (id, _, waitpoint) = s.suspended().await;
-        s.call(signal(id, &waitpoint)).await.unwrap();
+        s.call(s.signal(id, &waitpoint, "go")).await.unwrap();
         chain(s).await;
-        s.call(budget_args(10)).await.unwrap();
-        s.call(usage(&["tokens".to_owned()], 3, Some("once"))).await.unwrap();
-        s.call(quota_args(1)).await.unwrap();
+        s.call(tokens(10)).await.unwrap();
+        s.call(keyed(record(BUDGET, &[("tokens", 3)]), "once")).await.unwrap();
+        s.call(polite(1)).await.unwrap();
         for id in [s.execution_id(), s.execution_id()] {
-            let (quota_policy_id, attempt_index, lease_epoch) = (quota(), AttemptIndex(0), ff_core::ids::LeaseEpoch(1));
-            let slot_ttl_ms = 1_000;
-            let ask = CheckAdmissionArgs { quota_policy_id, execution_id: id, attempt_index, lease_epoch, slot_ttl_ms };
-            s.call(ask).await.unwrap();
+            s.call(question(QUOTA, id, 1_000)).await.unwrap();
         }
         let snapshot = backend.snapshot();
         assert_eq!(snapshot, backend.model().snapshot());
@@ -560,179 +545,49 @@ fn read_frames(id: ExecutionId) -> ReadFramesArgs {
     ReadFramesArgs::builder().execution_id(id).attempt_index(AttemptIndex(0)).build()
 }
 
-fn frame(id: ExecutionId, fence: Fence, payload: &'static str) -> AppendFrameArgs {
-    AppendFrameArgs::builder().execution_id(id).fence(fence).frame_type("log").payload(payload).seq(1).build()
-}
-
-fn suspension(id: ExecutionId, fence: Fence, condition: ResumeCondition) -> SuspendExecutionArgs {
-    SuspendExecutionArgs::builder()
-        .execution_id(id)
-        .fence(fence)
-        .suspension_id(SuspensionId::new())
-        .waitpoints(vec![WaitpointBinding::fresh(WaitpointId::new())])
-        .reason_code(SuspensionReason::WaitingForSignal)
-        .resume_condition(condition)
-        .build()
-}
-
-async fn suspend(s: &Stage, id: ExecutionId, fence: Fence, waitpoints: Vec<WaitpointBinding>) -> IssuedWaitpoint {
-    let mut args = suspension(id, fence, ResumeCondition::any_signal());
-    args.waitpoints = waitpoints;
-    match s.backend.suspend_execution(args).await.unwrap() {
-        SuspendExecutionResult::Suspended { mut waitpoints, .. } => waitpoints.remove(0),
-        other @ SuspendExecutionResult::AlreadySatisfied { .. } => panic!("{other:?}"),
-    }
+/// The first frame of the worker's own counting.
+fn first_frame(id: ExecutionId, fence: Fence, payload: &'static str) -> AppendFrameArgs {
+    numbered_frame(frame(id, fence, payload), 1)
 }
 
 /// A suspended execution that an operator has resumed: READY, with a paused attempt.
 async fn resumed(s: &Stage) -> ExecutionId {
     let (id, _, _) = s.suspended().await;
-    s.call(resume(id, None)).await.unwrap();
+    s.resume(id).await;
     id
 }
 
-fn resume(id: ExecutionId, suspension_id: Option<SuspensionId>) -> ResumeExecutionArgs {
-    ResumeExecutionArgs::builder().execution_id(id).maybe_suspension_id(suspension_id).by("ops").reason("on").build()
-}
-
-fn pending(id: ExecutionId, fence: Fence) -> CreatePendingWaitpointArgs {
-    CreatePendingWaitpointArgs::builder()
-        .execution_id(id)
-        .fence(fence)
-        .waitpoint_id(WaitpointId::new())
-        .expires_in_ms(1_000)
-        .build()
-}
-
-/// A signal for a pending waitpoint: repeating its creation mints its token again.
-async fn signal_of(s: &Stage, id: ExecutionId, pending: &CreatePendingWaitpointArgs) -> DeliverSignalArgs {
-    match s.backend.create_pending_waitpoint(pending.clone()).await.unwrap() {
-        CreatePendingWaitpointResult::AlreadyExists { waitpoint_id, tokens, .. } => {
-            signal(id, &IssuedWaitpoint { waitpoint_id, tokens })
-        }
-        other @ CreatePendingWaitpointResult::Created { .. } => panic!("{other:?}"),
-    }
-}
-
-fn signal(id: ExecutionId, waitpoint: &IssuedWaitpoint) -> DeliverSignalArgs {
-    let issued = &waitpoint.tokens[0];
-    DeliverSignalArgs::builder()
-        .execution_id(id)
-        .waitpoint_id(waitpoint.waitpoint_id)
-        .waitpoint_token(issued.token.clone())
-        .signal_id(SignalId::new())
-        .name("go")
-        .source(issued.source.clone().unwrap_or_else(|| SignalSource::new("human", "ann")))
-        .build()
-}
-
-fn rotation(new_kid: &str, byte: u8, grace_ms: u64) -> RotateWaitpointHmacSecretArgs {
-    RotateWaitpointHmacSecretArgs::builder()
-        .partition(PARTITION)
-        .new_kid(kid(new_kid))
-        .new_secret(secret(byte))
-        .grace_ms(grace_ms)
-        .build()
-}
-
-async fn cancelled_flow(s: &Stage) -> FlowId {
-    let flow_id = s.flow().await;
-    s.member(flow_id, &[]).await;
-    s.call(CancelFlowArgs::builder().flow_id(flow_id).reason("enough").by("ops").build()).await.unwrap();
-    flow_id
-}
-
-/// A creation of a member behind these upstreams.
-fn joining(s: &Stage, flow_id: FlowId, upstreams: &[ExecutionId]) -> CreateExecutionArgs {
-    let edges = upstreams.iter().map(|up| IncomingEdge::new(EdgeId::new(), *up)).collect();
-    let mut args = s.creation();
-    args.flow = Some(FlowJoin { flow_id, hold: false, edges });
+/// The arguments of a pending waitpoint that lives for a second.
+fn pending(s: &Stage, id: ExecutionId, fence: Fence) -> CreatePendingWaitpointArgs {
+    let mut args = s.pending_args(id, fence);
+    args.expires_in_ms = 1_000;
     args
 }
 
 /// A chain of four members: the flow, the first, the second and the last.
 async fn chain(s: &Stage) -> (FlowId, ExecutionId, ExecutionId, ExecutionId) {
     let flow_id = s.flow().await;
-    let a = s.member(flow_id, &[]).await;
-    let b = s.member(flow_id, &[a]).await;
-    let c = s.member(flow_id, &[b]).await;
-    let d = s.member(flow_id, &[c]).await;
-    (flow_id, a, b, d)
+    let ids = s.chain(flow_id, 4).await;
+    (flow_id, ids[0], ids[1], ids[3])
 }
 
-fn edge(flow_id: FlowId, up: ExecutionId, down: ExecutionId) -> StageDependencyEdgeArgs {
-    StageDependencyEdgeArgs::builder()
-        .flow_id(flow_id)
-        .edge_id(EdgeId::new())
-        .upstream_execution_id(up)
-        .downstream_execution_id(down)
-        .build()
-}
-
-/// A flow with one edge that is only staged.
-async fn staged(s: &Stage) -> (FlowId, StageDependencyEdgeArgs) {
+/// An edge that is only staged, the one of its flow.
+async fn staged(s: &Stage) -> StageDependencyEdgeArgs {
     let flow_id = s.flow().await;
     let (a, b) = (s.member(flow_id, &[]).await, s.member(flow_id, &[]).await);
-    let mut args = edge(flow_id, a, b);
+    let mut args = s.edge_args(flow_id, a, b);
     args.apply = false;
-    s.call(args.clone()).await.unwrap();
-    (flow_id, args)
+    s.stage(args.clone()).await;
+    args
 }
 
-async fn edge_between(s: &Stage, flow_id: FlowId, up: ExecutionId, down: ExecutionId) -> EdgeId {
-    let direction = EdgeDirection::Outgoing { from_node: up };
-    let args = ListEdgesArgs::builder().flow_id(flow_id).direction(direction).build();
-    let edges = s.backend.list_edges(args).await.unwrap().edges;
-    edges.iter().find(|e| e.downstream_execution_id == down).unwrap().edge_id
+const BUDGET: &str = "tokens-of-today";
+const QUOTA: &str = "polite";
+
+fn tokens(hard: u64) -> CreateBudgetArgs {
+    budget(BUDGET, &[("tokens", Limits::hard(hard))])
 }
 
-fn submission(flow_id: FlowId, members: &[&str], edges: &[(&str, &str)]) -> SubmitFlowArgs {
-    let name = |text: &str| DataName::new(text).unwrap();
-    SubmitFlowArgs::builder()
-        .flow_id(flow_id)
-        .namespace(namespace())
-        .flow_kind("pipeline")
-        .members(
-            members
-                .iter()
-                .map(|m| {
-                    FlowMemberSpec::builder().name(name(m)).lane_id(ff_conformance::stage::lane()).kind("step").build()
-                })
-                .collect(),
-        )
-        .edges(edges.iter().map(|(a, b)| FlowEdgeSpec::builder().from(name(a)).to(name(b)).build()).collect())
-        .build()
-}
-
-fn budget() -> BudgetId {
-    BudgetId::new("tokens-of-today").unwrap()
-}
-
-fn quota() -> QuotaPolicyId {
-    QuotaPolicyId::new("polite").unwrap()
-}
-
-fn budget_args(hard: u64) -> CreateBudgetArgs {
-    let limits = Limits { hard: Some(hard), soft: None };
-    CreateBudgetArgs::builder()
-        .budget_id(budget())
-        .dimensions(BTreeMap::from([(Dimension::new("tokens").unwrap(), limits)]))
-        .build()
-}
-
-fn usage(dimensions: &[String], amount: u64, key: Option<&str>) -> ReportUsageArgs {
-    ReportUsageArgs::builder()
-        .budget_id(budget())
-        .amounts(dimensions.iter().map(|d| (Dimension::new(d.as_str()).unwrap(), amount)).collect())
-        .maybe_dedup_key(key.map(str::to_owned))
-        .build()
-}
-
-fn quota_args(max_concurrent: u64) -> CreateQuotaPolicyArgs {
-    CreateQuotaPolicyArgs::builder()
-        .quota_policy_id(quota())
-        .max_requests_per_window(5)
-        .window_ms(10_000)
-        .max_concurrent(max_concurrent)
-        .build()
+fn polite(max_concurrent: u64) -> CreateQuotaPolicyArgs {
+    rate_and_cap(QUOTA, 5, 10_000, max_concurrent)
 }
