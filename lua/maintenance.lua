@@ -10,7 +10,7 @@ F.KIND = {
 
 -- How many subordinate records of x a purge removes.
 local function records_of(c, x)
-	local n = x.attempts + x.replays + F.suspension_records(c, x)
+	local n = x.attempts + x.replays + F.suspension_records(c, x) + F.stream_records(c, x)
 	if x.s == 9 and x.b == 1 then
 		n = n + 1
 	end
@@ -22,6 +22,7 @@ function F.unlink_records(c, id)
 	local p = c.p
 	redis.call('UNLINK', p .. 'a' .. id, p .. 'o' .. id)
 	F.unlink_suspension(c, id)
+	F.unlink_streams(c, id)
 end
 
 -- The execution stops existing: its record becomes a tombstone that counts what is left.

@@ -18,6 +18,7 @@ use crate::call::{Pack, Reply};
 use crate::keys::{KeyCache, LOAD_BURST};
 use crate::library;
 use crate::record::corrupt;
+use crate::tails::Tails;
 use crate::wake::Wake;
 
 /// Why a backend could not be opened.
@@ -115,6 +116,7 @@ struct Shared {
     options: Options,
     keys: KeyCache,
     wake: Wake,
+    tails: Tails,
 }
 
 impl std::fmt::Debug for ValkeyBackend {
@@ -154,12 +156,17 @@ impl ValkeyBackend {
             return Err(ConnectError::PartitionCount { prefix: options.prefix, recorded, asked });
         }
         let keys = KeyCache::new(options.key_load_burst);
-        Ok(Self { connection, shared: Arc::new(Shared { options, keys, wake }) })
+        Ok(Self { connection, shared: Arc::new(Shared { options, keys, wake, tails: Tails::default() }) })
     }
 
     /// The process's signing keys.
     pub(crate) fn keys(&self) -> &KeyCache {
         &self.shared.keys
+    }
+
+    /// The tails that wait in this process.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.shared.tails
     }
 
     /// What the deployment fixes.
@@ -192,14 +199,12 @@ impl ValkeyBackend {
     }
 
     /// Calls a function on a budget.
-    #[allow(dead_code)]
     pub(crate) async fn at_budget(&self, function: &str, id: &BudgetId, pack: Pack) -> Result<Reply, EngineError> {
         let key = format!("{}:{{b:{id}}}:", self.shared.options.prefix);
         self.call(function, &key, pack, &[], 0).await
     }
 
     /// Calls a function on a quota policy.
-    #[allow(dead_code)]
     pub(crate) async fn at_policy(&self, function: &str, id: &QuotaPolicyId, pack: Pack) -> Result<Reply, EngineError> {
         let key = format!("{}:{{q:{id}}}:", self.shared.options.prefix);
         self.call(function, &key, pack, &[], 0).await

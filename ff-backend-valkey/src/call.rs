@@ -5,6 +5,7 @@ use ff_core::canon::Digest;
 use ff_core::contracts::{Actor, Fence};
 use ff_core::error::EngineError;
 use ff_core::ids::{AttemptIndex, ExecutionId, Kid};
+use ff_core::records::flat::FlatMap;
 use ff_core::state::{StateSummary, StateVector};
 use ff_core::time::{TimestampMs, When};
 use redis::Value;
@@ -217,6 +218,17 @@ impl Reply {
             }
             _ => Err(unreadable("not a list")),
         }
+    }
+
+    /// A flat record: names and values in turn.
+    pub(crate) fn flat_map(mut self) -> Result<FlatMap, EngineError> {
+        let mut map = FlatMap::new();
+        while !self.is_over() {
+            // A name that is not UTF-8 is no field of ours under any spelling.
+            let name = String::from_utf8_lossy(&self.bytes()?).into_owned();
+            map.insert(name, self.bytes()?);
+        }
+        Ok(map)
     }
 
     /// The variant's word.

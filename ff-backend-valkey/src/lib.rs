@@ -4,6 +4,7 @@
 //! crate: atomic in the server, one round trip. The folder `lua/` documents the keys.
 
 mod backend;
+mod budget;
 mod call;
 mod claim;
 mod execution;
@@ -14,12 +15,14 @@ mod keystore;
 mod lease;
 mod library;
 mod maintenance;
+mod quota;
 mod reads;
 mod record;
 mod refusal;
 mod signal;
+mod stream;
 mod suspension;
-mod unsupported;
+mod tails;
 mod wake;
 
 pub use backend::{ConnectError, Options, ValkeyBackend};

@@ -30,8 +30,8 @@ use self::core::fat_policy;
 use self::packed::{Cut, numbered};
 pub(crate) use self::packed::{at_of, bytes_of, number_of, read_packed, text_of};
 pub(crate) use self::past::{attempt, run};
-use self::words::{attempt_lifecycle, attempt_type, block_reason, end_cause, not_before_kind, nth, pause_kind};
-pub(crate) use self::words::{block_number, vector};
+use self::words::{attempt_lifecycle, attempt_type, block_reason, not_before_kind, nth, pause_kind};
+pub(crate) use self::words::{block_number, end_cause, vector};
 
 const VERSION: u8 = 1;
 

@@ -103,7 +103,7 @@ pub(super) fn attempt_type(n: u8) -> Option<AttemptType> {
     nth(&[AttemptType::Initial, AttemptType::Retry, AttemptType::Reclaim, AttemptType::Replay], n)
 }
 
-pub(super) fn end_cause(n: u8) -> Option<EndCause> {
+pub(crate) fn end_cause(n: u8) -> Option<EndCause> {
     nth(EndCause::ALL, n)
 }
 
