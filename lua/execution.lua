@@ -213,11 +213,11 @@ local function delay_execution(c, a, x)
 	end
 	if at > c.now then
 		x.nb, x.nbk = at, 1
+		-- A new not_before voids the grant.
+		x.ext.gr = nil
 	else
 		x.nb, x.nbk = NONE, 0
 	end
-	-- A new not_before voids the grant.
-	x.ext.gr = nil
 	F.touch(c, x)
 	if x.s == 5 then
 		F.pause(c, x, 1)

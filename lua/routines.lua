@@ -60,9 +60,10 @@ function F.gate(c, x)
 		local fl = F.flow(c, x.flow)
 		local held = x.held == 1
 		if held and (not fl or fl.sealed) then
+			-- Of the member, not of the execution: its last mutation stays.
 			x.held = 0
 			held = false
-			changed = true
+			F.put(c, x)
 		end
 		if held then
 			s, b = 3, 0
