@@ -685,7 +685,22 @@ function F.rebuild_member(c, r, x)
 	end
 end
 
--- What a flow implies.
+-- Backlog entries by flow, read once per call.
+local function owed_by_flow(c, r)
+	if not r.owed then
+		r.owed = {}
+		local flat = redis.call('HGETALL', c.p .. 'B')
+		for i = 1, #flat, 2 do
+			local flow = flat[i] ~= 'n' and cmsgpack.unpack(flat[i + 1])[3]
+			if flow then
+				r.owed[flow] = (r.owed[flow] or 0) + 1
+			end
+		end
+	end
+	return r.owed
+end
+
+-- What a flow implies: its counts, its timer, its walks. One that is gone and has members left implies its purge.
 function F.rebuild_flow(c, r, id)
 	local call, p = redis.call, c.p
 	local fl = F.flow(c, id)
@@ -693,19 +708,40 @@ function F.rebuild_flow(c, r, id)
 		F.rebuild_owed(c, r, 4, id)
 		return
 	end
-	if fl.purge then
-		F.rebuild_timer(c, r, string.char(9, 1) .. id, fl.purge)
+	local members = call('ZRANGEBYLEX', p .. 'M' .. id, '-', '+')
+	local counts, readable, want = {}, true, {}
+	for i = 1, #members do
+		local x = F.look(c, members[i])
+		if x then
+			local state = F.public(x)
+			counts[state] = (counts[state] or 0) + 1
+			want[2] = want[2] or F.covered(c, x)
+			want[3] = want[3] or (fl.sealed and not fl.frozen and x.s ~= 9 and x.held == 1)
+		else
+			readable = false
+		end
 	end
-	local want = {}
-	if fl.open > 0 and (fl.sealed or fl.frozen) then
-		local open = call('ZRANGEBYLEX', p .. 'O' .. id, '-', '+')
-		for i = 1, #open do
-			local x = F.look(c, open[i])
-			if x then
-				want[2] = want[2] or F.covered(c, x)
-				want[3] = want[3] or (not fl.frozen and x.held == 1)
+	-- Of a member that cannot be read nobody knows where it counts.
+	if readable then
+		local wrong = false
+		for state = 1, 11 do
+			local n = (counts[state] or 0) - fl.counts[state]
+			if n ~= 0 then
+				count(c, fl, state, n)
+				wrong = true
 			end
 		end
+		local deferred = owed_by_flow(c, r)[id] or 0
+		if fl.deferred ~= deferred then
+			set(c, fl, 'deferred', deferred)
+			wrong = true
+		end
+		if wrong then
+			F.repaired(r, 5, 2)
+		end
+	end
+	if fl.purge then
+		F.rebuild_timer(c, r, string.char(9, 1) .. id, fl.purge)
 	end
 	for kind = 2, 3 do
 		if want[kind] then
