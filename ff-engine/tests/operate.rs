@@ -293,7 +293,7 @@ async fn health_tells_of_the_store_and_of_the_background_work() {
     let health = engine.health().await.expect("reached");
     assert!(health.is_healthy());
     assert_eq!(health.maintenance.last_success_at, None);
-    assert!(health.warnings.iter().any(|w| w.contains("in memory")), "{:?}", health.warnings);
+    assert!(health.warnings.iter().any(|w| w.contains("before anything is on disk")), "{:?}", health.warnings);
     let handle = engine.execution("job", &1).delay(Duration::from_millis(10)).submit().await.expect("submitted");
     until(quick(&engine), async {
         handle.result::<u32>().await.expect("after its delay");
