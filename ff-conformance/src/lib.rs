@@ -31,4 +31,4 @@ pub mod stage;
 pub mod view;
 
 pub use harness::{Damage, DamageKind, Fixture, Harness, TestName};
-pub use run::main;
+pub use run::{Depth, Sizes, Tally, Tier, Trial, Verdict, main};
