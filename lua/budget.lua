@@ -102,10 +102,10 @@ local function store(c, w)
 		end
 	end
 	if #set > 0 then
-		redis.call('HSET', key, unpack(set))
+		F.sure('HSET', key, unpack(set))
 	end
 	if #gone > 0 then
-		redis.call('HDEL', key, unpack(gone))
+		F.sure('HDEL', key, unpack(gone))
 	end
 end
 
@@ -132,16 +132,16 @@ end
 -- Remembers a call, if it has a key, and forgets some that have lapsed. Whether one has is always asked of the hash:
 -- what the clock's steps leave here longer is not seen.
 local function remember(c, scope, key, content, result)
-	local call, at, by = redis.call, c.p .. scope, c.p .. string.upper(scope)
+	local call, at, by = F.sure, c.p .. scope, c.p .. string.upper(scope)
 	local cut = c.now == MAX and '+inf' or text(c.now - REMEMBERED_MS)
 	local old = call('ZRANGEBYSCORE', by, '-inf', cut, 'LIMIT', 0, FORGOTTEN)
 	if #old > 0 then
-		call('HDEL', at, unpack(old))
-		call('ZREM', by, unpack(old))
+		F.sure('HDEL', at, unpack(old))
+		F.sure('ZREM', by, unpack(old))
 	end
 	if key then
-		call('HSET', at, key, cmsgpack.pack({ 1, c.now, content, result }))
-		call('ZADD', by, text(c.now), key)
+		F.sure('HSET', at, key, cmsgpack.pack({ 1, c.now, content, result }))
+		F.sure('ZADD', by, text(c.now), key)
 	end
 end
 
@@ -332,9 +332,9 @@ local function get_budget_status(keys, args)
 	return { 'status', c.now, flat }
 end
 
-redis.register_function('ff_create_budget', create_budget)
-redis.register_function('ff_report_usage', report_usage)
-redis.register_function('ff_reset_budget', reset_budget)
+redis.register_function('ff_create_budget', F.settled(create_budget))
+redis.register_function('ff_report_usage', F.settled(report_usage))
+redis.register_function('ff_reset_budget', F.settled(reset_budget))
 redis.register_function {
 	function_name = 'ff_get_budget_status', callback = get_budget_status, flags = { 'no-writes' },
 }

@@ -54,7 +54,9 @@ local function entry(c, member)
 	if not e then
 		local packed = redis.call('HGET', c.p .. 'B', member)
 		if packed then
-			local o = cmsgpack.unpack(packed)
+			local ok, o = pcall(cmsgpack.unpack, packed)
+			-- One that cannot be read is begun anew.
+			o = ok and type(o) == 'table' and o or { false, false, false }
 			e = { alive = true, stored = true, c = o[1], r = o[2], flow = o[3] }
 		else
 			e = { alive = false }
@@ -65,7 +67,7 @@ local function entry(c, member)
 end
 
 local function owe(c, flow, n)
-	local fl = flow and F.flow(c, flow)
+	local fl = flow and F.look_flow(c, flow)
 	if fl then
 		F.set_flow(c, fl, 'deferred', math.max(0, fl.deferred + n))
 	end
@@ -138,15 +140,15 @@ function F.flush_added(c)
 	if not tail then
 		return
 	end
-	local call, h = redis.call, c.p .. 'B'
-	local place = tonumber(call('HGET', h, 'n') or 0)
+	local h = c.p .. 'B'
+	local place = tonumber(F.sure('HGET', h, 'n') or 0)
 	for i = 1, #tail do
 		local e = c.B[tail[i]]
 		if e.alive then
 			place = place + 1
-			call('ZADD', c.p .. 't', -1, '\0')
-			call('HSET', h, 'n', place, tail[i], packed(e))
-			call('ZADD', c.p .. 'b', place, tail[i])
+			F.sure('ZADD', c.p .. 't', -1, '\0')
+			F.sure('HSET', h, 'n', place, tail[i], packed(e))
+			F.sure('ZADD', c.p .. 'b', place, tail[i])
 			e.stored, e.dirty = true, nil
 		end
 	end
@@ -155,23 +157,23 @@ end
 
 -- After the records: cursors and removals.
 function F.flush_backlog(c)
-	local call, h = redis.call, c.p .. 'B'
+	local h = c.p .. 'B'
 	local gone = false
 	for member, e in pairs(c.B) do
 		if e.removed then
 			if e.stored then
-				call('ZREM', c.p .. 'b', member)
-				call('HDEL', h, member)
+				F.sure('ZREM', c.p .. 'b', member)
+				F.sure('HDEL', h, member)
 				gone = true
 			end
 			e.removed, e.stored = nil, nil
 		elseif e.alive and e.dirty then
-			call('HSET', h, member, packed(e))
+			F.sure('HSET', h, member, packed(e))
 		end
 		e.dirty = nil
 	end
-	if gone and call('EXISTS', c.p .. 'b') == 0 then
-		call('ZREM', c.p .. 't', '\0')
+	if gone and F.sure('EXISTS', c.p .. 'b') == 0 then
+		F.sure('ZREM', c.p .. 't', '\0')
 	end
 end
 
@@ -264,7 +266,7 @@ function F.plan_edge(c, e)
 		return nil
 	end
 	local u = F.look(c, e.up)
-	local d = u and F.look(c, e.down)
+	local d = u and F.sound(c, e.down)
 	if not d then
 		return nil
 	end
@@ -373,23 +375,30 @@ function F.examine_edge(c, e)
 	end
 end
 
--- One step of the purge of a stand-alone execution: its tombstone counts what is left; the keys go with the last step.
--- Says whether it was the last.
-local function purge_execution(c, id)
-	local call, key = redis.call, c.p .. 'e' .. id
-	local s = call('GET', key)
-	local left = 0
+-- What a tombstone says to be left; nil if there is none: no record, or that of an execution.
+local function tombstone(c, id)
+	local s = redis.call('GET', c.p .. 'e' .. id)
 	if s and string.byte(s) == 0 then
-		left = struct.unpack('>I4', s, 2)
+		return #s == 5 and struct.unpack('>I4', s, 2) or 0
 	end
-	left = math.max(0, left - PURGE_STEP)
-	if left > 0 then
-		call('SET', key, '\0' .. struct.pack('>I4', left))
-		return false
+	return nil
+end
+
+-- One step of the purge of a stand-alone execution: its tombstone counts what is left; the keys go with the last step.
+-- Says whether it was the last. The tombstone goes behind the backlog's entry, so that its id is not free before; an
+-- entry that outlived its tombstone removes nothing: the id may have been taken anew.
+local function purge_execution(c, id)
+	local left = tombstone(c, id)
+	if left then
+		left = left - PURGE_STEP
+		if left > 0 then
+			F.sure('SET', c.p .. 'e' .. id, '\0' .. struct.pack('>I4', left))
+			return false
+		end
+		F.unlink_records(c, id)
+		F.late(c, 'DEL', c.p .. 'e' .. id)
 	end
-	F.unlink_records(c, id)
-	call('DEL', key)
-	call('ZREM', c.p .. 'z', id)
+	F.late(c, 'ZREM', c.p .. 'z', id)
 	return true
 end
 
@@ -398,35 +407,40 @@ local function purge_member(c, flow, id)
 	local call, p = redis.call, c.p
 	local key = p .. 'e' .. id
 	local x, why = F.look(c, id)
-	if x then
+	if x and x.flow ~= flow then
+		-- Its id was free, and has been taken anew: only the list of members has not heard of it.
+		F.sure('ZREM', p .. 'M' .. flow, id)
+		return true
+	end
+	-- Whether it can be decoded or not: a purge takes what is there.
+	if x and pcall(F.read_core, x) then
 		F.bury(c, x)
 		F.flush(c)
-	elseif why == 'corrupt' then
-		call('SET', key, '\0' .. struct.pack('>I4', 0))
-		call('ZREM', p .. 'x', id)
-		call('UNLINK', p .. 'p' .. id)
+	elseif x or why == 'corrupt' then
+		F.sure('SET', key, '\0' .. struct.pack('>I4', 0))
+		F.sure('ZREM', p .. 'x', id)
+		F.sure('UNLINK', p .. 'p' .. id)
 	end
-	local s = call('GET', key)
-	local left = s and string.byte(s) == 0 and struct.unpack('>I4', s, 2) or 0
+	local left = tombstone(c, id) or 0
 	local room = PURGE_STEP - math.min(left, PURGE_STEP)
 	left = math.max(0, left - PURGE_STEP)
 	if room > 0 then
 		local entries = call('ZRANGE', p .. '<' .. id, 0, room - 1)
 		for i = 1, #entries do
 			local edge, up = string.sub(entries[i], 1, 16), string.sub(entries[i], 17)
-			call('ZREM', p .. '>' .. up, edge .. id)
-			call('HDEL', p .. 'E' .. flow, edge)
-			call('ZREM', p .. '<' .. id, entries[i])
+			F.sure('ZREM', p .. '>' .. up, edge .. id)
+			F.sure('HDEL', p .. 'E' .. flow, edge)
+			F.sure('ZREM', p .. '<' .. id, entries[i])
 		end
 	end
 	if left > 0 or call('EXISTS', p .. '<' .. id) == 1 then
-		call('SET', key, '\0' .. struct.pack('>I4', left))
+		F.sure('SET', key, '\0' .. struct.pack('>I4', left))
 		return false
 	end
 	F.unlink_records(c, id)
-	call('DEL', key)
-	call('ZREM', p .. 'O' .. flow, id)
-	call('ZREM', p .. 'M' .. flow, id)
+	F.sure('DEL', key)
+	F.sure('ZREM', p .. 'O' .. flow, id)
+	F.sure('ZREM', p .. 'M' .. flow, id)
 	return true
 end
 
@@ -439,7 +453,7 @@ local function would_end(c, item, candidate)
 	if item.kind == PURGE_FLOW then
 		return false
 	end
-	local x = F.look(c, candidate)
+	local x = F.sound(c, candidate)
 	if not x then
 		return false
 	end
@@ -457,7 +471,7 @@ local function examine(c, item, candidate)
 		end
 		return
 	end
-	local x = F.look(c, candidate)
+	local x = F.sound(c, candidate)
 	if not x then
 		return
 	end
@@ -514,8 +528,8 @@ local function is_void(c, item)
 	return item.kind ~= PURGE_EXECUTION and not following(c, item)
 end
 
--- Drains the backlog with at most `limit` steps. Returns steps, stale entries and the executions whose entries were
--- dropped because their record cannot be decoded.
+-- Drains the backlog with at most `limit` steps. Returns steps, stale entries and of those that were dropped because a
+-- record cannot be decoded the executions ('\0' and uuid) and flows ('\1' and uuid).
 function F.drain(c, limit)
 	local steps, stale, unread = 0, 0, {}
 	local queue = redis.call('ZRANGE', c.p .. 'b', 0, STEPS)
@@ -542,7 +556,11 @@ function F.drain(c, limit)
 		local corrupt
 		if item.kind == EDGES then
 			local _, why = F.look(c, item.id)
-			corrupt = why == 'corrupt'
+			corrupt = why == 'corrupt' and '\0' .. item.id
+		end
+		if not corrupt and item.kind <= SEAL and item.flow then
+			local _, why = F.look_flow(c, item.flow)
+			corrupt = why and '\1' .. item.flow
 		end
 		if not e.alive then
 			head = head + 1
@@ -555,7 +573,7 @@ function F.drain(c, limit)
 			use_step(c)
 			limit = limit - 1
 			if corrupt then
-				unread[#unread + 1] = item.id
+				unread[#unread + 1] = corrupt
 			else
 				stale = stale + 1
 			end

@@ -148,7 +148,8 @@ local function claim_by_id(c, a, x, kind)
 	local lease, holder = a[4], a[3]
 	local owner = redis.call('HGET', c.p .. 'L', lease)
 	if owner then
-		local o = F.look(c, owner)
+		-- Of an owner that cannot be decoded nobody knows whether it holds the lease: no other gets it.
+		local o = F.find(c, owner)
 		if in_use(o, lease) then
 			if o == x and is_repeat(c, x, lease, holder, a[5], kind) then
 				return { 'claimed', F.claimed(c, x) }
@@ -233,7 +234,7 @@ local function best(queues, want)
 	local found, bs, bm
 	for i = 1, #queues do
 		local score, member = head(queues[i], want)
-		if member and (not bm or score < bs or (score == bs and member < bm)) then
+		if member and (not bm or score < bs or (score == bs and F.below(member, bm))) then
 			found, bs, bm = queues[i], score, member
 		end
 	end
@@ -248,14 +249,20 @@ local function restart(queues)
 end
 
 -- The execution of a head, if it may stand there; else the head is dropped or its execution ended, both counted.
--- Returns the execution, or nil; `t.left` is what is left of the 64.
+-- Returns the execution and what is handed out beside its record, or nil; `t.left` is what is left of the 64.
 local function serve(c, q, member, t)
-	local x, why = F.look(c, string.sub(member, 8))
-	if not x or not F.queued(x) then
-		-- Unreadable, or an entry that its record does not imply.
-		redis.call('ZREM', q.key, member)
+	local x = F.look(c, string.sub(member, 8))
+	if x and (x.flow or x.ext.su or x.wps > 0) then
+		x = F.sound(c, x.id)
+	end
+	local ok, with = true, nil
+	if x and (x.flow or x.ext.su) then
+		ok, with = pcall(F.beside, c, x)
+	end
+	if not x or not ok or not F.queued(x) then
+		-- It, or what is handed out with it, cannot be decoded, or no record implies the entry.
+		F.sure('ZREM', q.key, member)
 		t.left = t.left - 1
-		t.why = why
 		return nil
 	end
 	if F.covered(c, x) then
@@ -263,7 +270,7 @@ local function serve(c, q, member, t)
 	elseif x.deadline <= c.now then
 		F.expire_deadline(c, x)
 	else
-		return x
+		return x, with
 	end
 	t.left = t.left - 1
 	F.finish(c)
@@ -281,7 +288,7 @@ local function claim_next(keys, args)
 	local repeats
 	for i = 1, slots do
 		if owners[i] then
-			local x = F.look(c, owners[i])
+			local x = F.find(c, owners[i])
 			if in_use(x, leases[i]) then
 				if not is_repeat(c, x, leases[i], holder, attempts[i], nil) then
 					return { '!', 'lease_id_in_use' }
@@ -318,12 +325,12 @@ local function claim_next(keys, args)
 			if not q then
 				break
 			end
-			local x = serve(c, q, member, t)
+			local x, with = serve(c, q, member, t)
 			if x then
 				q.at = q.at + 1
 				count = count + 1
 				F.acquire(c, x, leases[count], attempts[count], holder, ttl)
-				local claim = F.claimed(c, x)
+				local claim = F.claimed(c, x, with)
 				claims[count] = claim
 				bytes = bytes + (claim[4] and #claim[4] or 0)
 				inputs = inputs + (claim[5] and #claim[5] or 0)
@@ -345,12 +352,14 @@ local function claim_next(keys, args)
 			if seen[member] then
 				q.at = q.at + 1
 			else
-				local x = t.left > 0 and serve(c, q, member, t)
-				if t.left == 0 and not x then
+				local x
+				if t.left == 0 then
 					x = F.look(c, string.sub(member, 8))
 					if not x or not F.queued(x) or F.covered(c, x) or x.deadline <= c.now then
 						break
 					end
+				else
+					x = serve(c, q, member, t)
 				end
 				if x then
 					seen[member] = true
@@ -384,6 +393,6 @@ end
 redis.register_function('ff_issue_claim_grant', F.on_execution(issue_claim_grant))
 redis.register_function('ff_claim_execution', F.on_execution(claim_execution))
 redis.register_function('ff_claim_resumed_execution', F.on_execution(claim_resumed_execution))
-redis.register_function('ff_claim_next', claim_next)
+redis.register_function('ff_claim_next', F.settled(claim_next))
 redis.register_function('ff_issue_reclaim_grant', F.on_execution(issue_reclaim_grant))
 redis.register_function('ff_reclaim_execution', F.on_execution(reclaim_execution))

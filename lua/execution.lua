@@ -125,6 +125,12 @@ function F.key_field(x)
 	return 'n' .. core[1] .. '\n' .. core[5]
 end
 
+-- Reads what a purge reads of x.
+function F.read_core(x)
+	F.lane(x)
+	F.key_field(x)
+end
+
 -- ff_complete_execution. a: 2 id, 3..6 actor, 7 digest, 8 has a result, 9 encoding or false; args[2] the result.
 -- Reply: { 'completed', summary }.
 local function complete_execution(c, a, x, args)
@@ -462,7 +468,7 @@ local function replay_execution(c, a, x)
 	return { 'replayed', x.replays, F.summary(x) }
 end
 
-redis.register_function('ff_create_execution', create_execution)
+redis.register_function('ff_create_execution', F.settled(create_execution))
 redis.register_function('ff_complete_execution', F.on_execution(complete_execution))
 redis.register_function('ff_fail_execution', F.on_execution(fail_execution))
 redis.register_function('ff_cancel_execution', F.on_execution(cancel_execution))

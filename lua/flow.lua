@@ -6,30 +6,34 @@ local DAY = 86400000
 
 local WIDTH = { flow_only = 1, cancel_pending = 2, cancel_all = 3 }
 
-local function number(h, name, id)
-	local n = tonumber(h[name] or '')
-	if not n then
-		F.corrupt('flow', id)
+-- A whole number of a stored form, absent as `none`; nil if it is none.
+local function number(h, name, none)
+	local text = h[name]
+	if not text then
+		return none
 	end
-	return n
+	return F.whole(text)
 end
 
--- The flow of a stored form.
+-- The flow of a stored form; nil if it cannot be decoded.
 local function decode(id, h)
-	if h.v ~= '1.0' then
-		F.corrupt('flow', id)
-	end
 	local fl = {
 		id = id, h = h, set = {}, sealed = h.sealed == '1', policy = h.cancellation_policy or false,
 		cancelled_by = h.cancelled_by, cancel_reason = h.cancel_reason, namespace = h.namespace, digest = h.spec_digest,
-		rev = number(h, 'graph_revision', id), nodes = number(h, 'node_count', id), edges = number(h, 'edge_count', id),
-		seq = number(h, 'next_edge_seq', id), deferred = number(h, 'deferred', id),
-		retain = tonumber(h.retain_until or '') or false, purge = tonumber(h.purge_at or '') or false, counts = {},
-		open = 0,
+		rev = number(h, 'graph_revision'), nodes = number(h, 'node_count'), edges = number(h, 'edge_count'),
+		seq = number(h, 'next_edge_seq'), deferred = number(h, 'deferred'), retain = number(h, 'retain_until', false),
+		purge = number(h, 'purge_at', false), counts = {}, open = 0,
 	}
+	if h.v ~= '1.0' or (fl.policy and not WIDTH[fl.policy]) or not (h.sealed == '1' or h.sealed == '0') or not fl.rev
+		or not fl.nodes or not fl.edges or not fl.seq or not fl.deferred or fl.retain == nil or fl.purge == nil then
+		return nil
+	end
 	fl.frozen = fl.policy == 'cancel_all' or fl.policy == 'cancel_pending'
 	for i = 1, 11 do
-		local n = tonumber(h['count:' .. F.PUBLIC[i]] or '') or 0
+		local n = number(h, 'count:' .. F.PUBLIC[i], 0)
+		if not n then
+			return nil
+		end
 		fl.counts[i] = n
 		if i < 7 then
 			fl.open = fl.open + n
@@ -38,8 +42,8 @@ local function decode(id, h)
 	return fl
 end
 
--- The flow, or nil.
-function F.flow(c, id)
+-- The flow if it exists, else nil; nil and 'corrupt' if its record cannot be decoded.
+function F.look_flow(c, id)
 	local flows = c.flows
 	if not flows then
 		flows = {}
@@ -52,10 +56,22 @@ function F.flow(c, id)
 			fl = false
 		else
 			fl = decode(id, F.map(flat))
+			if not fl then
+				return nil, 'corrupt'
+			end
 		end
 		flows[id] = fl
 	end
 	return fl or nil
+end
+
+-- The flow, or nil. A record that cannot be decoded ends the call.
+function F.flow(c, id)
+	local fl, why = F.look_flow(c, id)
+	if why then
+		F.corrupt('flow', id)
+	end
+	return fl
 end
 
 local FIELDS = {
@@ -211,7 +227,11 @@ function F.may_join(c, join)
 	local ids, ups, names, data = {}, {}, {}, 0
 	for i = 1, #edges, 4 do
 		local id, up, name = edges[i], edges[i + 1], edges[i + 3]
-		if ids[id] or F.edge(c, fl.id, id) then
+		local known, why = F.edge(c, fl.id, id)
+		if why then
+			F.corrupt('edge', id)
+		end
+		if ids[id] or known then
 			return { '!', 'dependency_already_exists', id }
 		end
 		if ups[up] then
@@ -332,24 +352,24 @@ end
 
 -- Nothing is left of a flow that was purged.
 function F.flow_purged(c, id)
-	redis.call('ZREM', c.p .. 'F', id)
-	redis.call('UNLINK', c.p .. 'O' .. id, c.p .. 'E' .. id)
+	F.sure('ZREM', c.p .. 'F', id)
+	F.sure('UNLINK', c.p .. 'O' .. id, c.p .. 'E' .. id)
 end
 
 -- Writes flows, edges and lists of open members: before the executions.
 function F.flush_flows(c)
-	local call, p = redis.call, c.p
+	local p = c.p
 	if c.edges then
 		for _, e in pairs(c.edges) do
 			if e and e.dirty then
-				call('HSET', p .. 'E' .. e.flow, e.id, F.pack_edge(e))
+				F.sure('HSET', p .. 'E' .. e.flow, e.id, F.pack_edge(e))
 				e.dirty = nil
 			end
 		end
 	end
 	for id, fl in pairs(c.flows) do
 		if fl and fl.gone then
-			call('UNLINK', p .. 'f' .. id)
+			F.sure('UNLINK', p .. 'f' .. id)
 			c.flows[id] = false
 		elseif fl and fl.dirty then
 			local hset, hdel = {}, {}
@@ -362,10 +382,10 @@ function F.flush_flows(c)
 				end
 			end
 			if #hset > 0 then
-				call('HSET', p .. 'f' .. id, unpack(hset))
+				F.sure('HSET', p .. 'f' .. id, unpack(hset))
 			end
 			if #hdel > 0 then
-				call('HDEL', p .. 'f' .. id, unpack(hdel))
+				F.sure('HDEL', p .. 'f' .. id, unpack(hdel))
 			end
 			fl.set, fl.dirty = {}, nil
 		end
@@ -373,9 +393,9 @@ function F.flush_flows(c)
 	if c.open then
 		for id, o in pairs(c.open) do
 			if o[2] then
-				call('ZADD', p .. 'O' .. o[1], 0, id)
+				F.sure('ZADD', p .. 'O' .. o[1], 0, id)
 			else
-				call('ZREM', p .. 'O' .. o[1], id)
+				F.sure('ZREM', p .. 'O' .. o[1], id)
 			end
 		end
 		c.open = nil
@@ -386,6 +406,9 @@ end
 local function new_flow(c, id, flat)
 	local h = F.map(flat)
 	local fl = decode(id, h)
+	if not fl then
+		F.corrupt('flow', id)
+	end
 	for name, value in pairs(h) do
 		fl.set[name] = value
 	end
@@ -663,17 +686,17 @@ end
 -- What an execution implies for its flow's lists and the backlog.
 function F.rebuild_member(c, r, x)
 	local call, p = redis.call, c.p
-	if call('ZADD', p .. 'M' .. x.flow, 0, x.id) == 1 then
+	if F.sure('ZADD', p .. 'M' .. x.flow, 0, x.id) == 1 then
 		F.repaired(r, 4, 1)
 	end
 	if x.s ~= 9 then
-		if call('ZADD', p .. 'O' .. x.flow, 0, x.id) == 1 then
+		if F.sure('ZADD', p .. 'O' .. x.flow, 0, x.id) == 1 then
 			F.repaired(r, 4, 1)
 		end
-	elseif call('ZREM', p .. 'O' .. x.flow, x.id) == 1 then
+	elseif F.sure('ZREM', p .. 'O' .. x.flow, x.id) == 1 then
 		F.repaired(r, 4, 3)
 	end
-	local fl = F.flow(c, x.flow)
+	local fl = F.look_flow(c, x.flow)
 	if fl and not fl.frozen then
 		local out = call('ZRANGE', p .. '>' .. x.id, 0, -1)
 		for i = 1, #out do
@@ -691,8 +714,10 @@ local function owed_by_flow(c, r)
 		r.owed = {}
 		local flat = redis.call('HGETALL', c.p .. 'B')
 		for i = 1, #flat, 2 do
-			local flow = flat[i] ~= 'n' and cmsgpack.unpack(flat[i + 1])[3]
-			if flow then
+			local ok, flow = pcall(function()
+				return flat[i] ~= 'n' and cmsgpack.unpack(flat[i + 1])[3]
+			end)
+			if ok and flow then
 				r.owed[flow] = (r.owed[flow] or 0) + 1
 			end
 		end
@@ -700,19 +725,46 @@ local function owed_by_flow(c, r)
 	return r.owed
 end
 
--- What a flow implies: its counts, its timer, its walks. One that is gone and has members left implies its purge.
+-- The edges of a flow: in the lists of both ends.
+local function rebuild_edges(c, r, fl)
+	local call, p = redis.call, c.p
+	local ids = call('HKEYS', p .. 'E' .. fl.id)
+	for i = 1, #ids do
+		local e = F.edge(c, fl.id, ids[i])
+		if not e then
+			r.corrupt[#r.corrupt + 1] = '\2' .. ids[i]
+		else
+			local added = F.sure('ZADD', p .. '>' .. e.up, 'CH', e.seq, e.id .. e.down)
+				+ F.sure('ZADD', p .. '<' .. e.down, 'CH', e.seq, e.id .. e.up)
+			for _ = 1, added do
+				F.repaired(r, 4, 1)
+			end
+		end
+	end
+end
+
+-- What a flow implies: its lists, counts, timer and walks. One that is gone and has members left implies its purge.
+-- Says whether its record can be decoded.
 function F.rebuild_flow(c, r, id)
 	local call, p = redis.call, c.p
-	local fl = F.flow(c, id)
+	local fl, why = F.look_flow(c, id)
+	if why then
+		return false
+	end
 	if not fl then
 		F.rebuild_owed(c, r, 4, id)
-		return
+		return true
 	end
+	rebuild_edges(c, r, fl)
 	local members = call('ZRANGEBYLEX', p .. 'M' .. id, '-', '+')
 	local counts, readable, want = {}, true, {}
 	for i = 1, #members do
-		local x = F.look(c, members[i])
-		if x then
+		local x, unread = F.look(c, members[i])
+		if unread ~= 'corrupt' and not (x and x.flow == id) then
+			-- No member: what a crash or damage left.
+			F.sure('ZREM', p .. 'M' .. id, members[i])
+			F.repaired(r, 4, 3)
+		elseif x then
 			local state = F.public(x)
 			counts[state] = (counts[state] or 0) + 1
 			want[2] = want[2] or F.covered(c, x)
@@ -743,21 +795,30 @@ function F.rebuild_flow(c, r, id)
 	if fl.purge then
 		F.rebuild_timer(c, r, string.char(9, 1) .. id, fl.purge)
 	end
+	local open = call('ZRANGEBYLEX', p .. 'O' .. id, '-', '+')
+	for i = 1, #open do
+		local x, unread = F.look(c, open[i])
+		if unread ~= 'corrupt' and not (x and x.flow == id and x.s ~= 9) then
+			F.sure('ZREM', p .. 'O' .. id, open[i])
+			F.repaired(r, 4, 3)
+		end
+	end
 	for kind = 2, 3 do
 		if want[kind] then
 			F.rebuild_owed(c, r, kind, id, id)
 		end
 	end
+	return true
 end
 
 -- Whether a flow's timer stands where its record says.
 function F.flow_timer_stands(c, id, due)
-	local fl = F.flow(c, id)
-	return fl ~= nil and fl.purge == due
+	local fl, why = F.look_flow(c, id)
+	return why == 'corrupt' or (fl ~= nil and fl.purge == due)
 end
 
-redis.register_function('ff_create_flow', create_flow)
-redis.register_function('ff_submit_flow', submit_flow)
+redis.register_function('ff_create_flow', F.settled(create_flow))
+redis.register_function('ff_submit_flow', F.settled(submit_flow))
 redis.register_function('ff_add_execution_to_flow', F.on_flow(add_execution_to_flow))
 redis.register_function('ff_seal_flow', F.on_flow(seal_flow))
 redis.register_function('ff_cancel_flow', F.on_flow(cancel_flow))

@@ -97,22 +97,22 @@ local function rotate(keys, args)
 		local name, k = gone[i][1], gone[i][2]
 		if k then
 			k[4] = false
-			call('HSET', p .. 'kr', name, cmsgpack.pack(k))
+			F.sure('HSET', p .. 'kr', name, cmsgpack.pack(k))
 		end
-		call('SREM', p .. 'ks', name)
+		F.sure('SREM', p .. 'ks', name)
 	end
 	if current then
 		local k = kid_record(c, current)
 		if k then
 			k[5] = F.after(c.now, a[5])
-			call('HSET', p .. 'kr', current, cmsgpack.pack(k))
+			F.sure('HSET', p .. 'kr', current, cmsgpack.pack(k))
 		end
 	end
 	local k = known or { 1, a[4], c.now, a[3], false, false }
 	k[5] = false
-	call('HSET', p .. 'kr', kid, cmsgpack.pack(k))
-	call('SADD', p .. 'ks', kid)
-	call('SET', p .. 'kc', kid)
+	F.sure('HSET', p .. 'kr', kid, cmsgpack.pack(k))
+	F.sure('SADD', p .. 'ks', kid)
+	F.sure('SET', p .. 'kc', kid)
 	return { 'rotated', current, kid }
 end
 
@@ -132,8 +132,8 @@ local function revoke(keys, args)
 	end
 	k[4] = false
 	k[6] = c.now
-	redis.call('HSET', c.p .. 'kr', kid, cmsgpack.pack(k))
-	redis.call('SREM', c.p .. 'ks', kid)
+	F.sure('HSET', c.p .. 'kr', kid, cmsgpack.pack(k))
+	F.sure('SREM', c.p .. 'ks', kid)
 	return { 'revoked', kid }
 end
 
@@ -169,7 +169,7 @@ local function load_keys(keys, args)
 	return { 'keys', current, out }
 end
 
-redis.register_function('ff_rotate_waitpoint_hmac_secret', rotate)
-redis.register_function('ff_revoke_waitpoint_kid', revoke)
+redis.register_function('ff_rotate_waitpoint_hmac_secret', F.settled(rotate))
+redis.register_function('ff_revoke_waitpoint_kid', F.settled(revoke))
 redis.register_function { function_name = 'ff_list_waitpoint_hmac_kids', callback = list, flags = { 'no-writes' } }
 redis.register_function { function_name = 'ff_load_waitpoint_keys', callback = load_keys, flags = { 'no-writes' } }

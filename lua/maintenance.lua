@@ -20,7 +20,7 @@ end
 -- Removes everything keyed under an execution but its record.
 function F.unlink_records(c, id)
 	local p = c.p
-	redis.call('UNLINK', p .. 'a' .. id, p .. 'o' .. id)
+	F.sure('UNLINK', p .. 'a' .. id, p .. 'o' .. id)
 	F.unlink_suspension(c, id)
 	F.unlink_streams(c, id)
 end
@@ -133,7 +133,7 @@ function F.sweep(c, limit)
 		end
 		limit = limit - 1
 		local kind, due = string.byte(member), tonumber(first[at + 1])
-		local what = fire(c, kind, member, due)
+		local what = F.step(c, fire, c, kind, member, due) or 'corrupt'
 		if what == 'done' then
 			counts[kind] = (counts[kind] or 0) + 1
 		elseif what == 'stale' then
@@ -145,7 +145,7 @@ function F.sweep(c, limit)
 		F.finish(c)
 		-- Done already where the record implied it: what is left is an entry that nobody believes.
 		if what ~= 'done' then
-			call('ZREM', tkey, member)
+			F.sure('ZREM', tkey, member)
 		end
 		owed = true
 	end
@@ -159,7 +159,7 @@ function F.sweep(c, limit)
 		end
 		for i = 1, unread and #unread or 0 do
 			corrupt[#corrupt + 1] = 'backlog'
-			corrupt[#corrupt + 1] = '\0' .. unread[i]
+			corrupt[#corrupt + 1] = unread[i]
 		end
 	end
 	return counts, corrupt
@@ -187,4 +187,4 @@ local function sweep(keys, args)
 	return { 'swept', flat, corrupt, more and 1 or 0, due or false }
 end
 
-redis.register_function('ff_sweep', sweep)
+redis.register_function('ff_sweep', F.settled(sweep))

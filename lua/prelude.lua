@@ -28,6 +28,8 @@ F.PUBLIC = {
 	'waiting', 'delayed', 'rate_limited', 'waiting_children', 'active', 'suspended', 'completed', 'failed', 'cancelled',
 	'expired', 'skipped',
 }
+-- The highest label of each state.
+local LABELS = { 0, 3, 0, 5, 0, 0, 0, 7, 5 }
 local PUBLIC_OF = { 1, 2, 4, 1, 5, 5, 5, 6 }
 
 -- The clock of the store, in milliseconds.
@@ -36,10 +38,52 @@ function F.time()
 	return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Whether the call has written, and the first error of a write behind others.
+local wrote, failed = false, nil
+
+-- A write. The first of a call may fail, which ends the call: nothing has happened. Behind it the server refuses a
+-- command only for what stands at its key; that must not leave a call half done. So a failed write is tried again, and
+-- if it fails again the others are made without it, and `F.settle` tells.
+function F.sure(...)
+	local r = redis.pcall(...)
+	if type(r) ~= 'table' or not r.err then
+		wrote = true
+		return r
+	end
+	if not wrote then
+		error(r)
+	end
+	r = redis.pcall(...)
+	if type(r) == 'table' and r.err then
+		failed = failed or r
+		return nil
+	end
+	return r
+end
+
+-- Ends the call with the error of a write that could not be made, if there was one.
+function F.settle()
+	if failed then
+		local e = failed
+		failed = nil
+		error(e)
+	end
+end
+
+-- Any other function that writes: f(keys, args).
+function F.settled(f)
+	return function(keys, args)
+		local answer = f(keys, args)
+		F.settle()
+		return answer
+	end
+end
+
 -- Opens a call. keys[1] is the prefix of the partition's keys; args[1] a packed array, whose first element is the
 -- manual clock or false. Returns the call and the array.
 function F.open(keys, args)
 	local a = cmsgpack.unpack(args[1])
+	wrote, failed = false, nil
 	return { p = keys[1], now = a[1] or F.time(), xs = {}, dirty = {}, n = 0 }, a
 end
 
@@ -64,6 +108,18 @@ function F.uuid_text(raw)
 	)
 end
 
+-- Whether text `a` stands before `b`, by bytes: Lua's own `<` compares as the server's locale does.
+function F.below(a, b)
+	local byte = string.byte
+	for i = 1, math.min(#a, #b) do
+		local m, n = byte(a, i), byte(b, i)
+		if m ~= n then
+			return m < n
+		end
+	end
+	return #a < #b
+end
+
 -- The map of a list of names and values.
 function F.map(flat)
 	local h = {}
@@ -76,6 +132,55 @@ end
 -- Ends the call as corruption: nothing has been written yet.
 function F.corrupt(what, id)
 	error({ err = 'FFCORRUPT ' .. what .. ' ' .. F.hex(id or '') })
+end
+
+-- The whole number of a text, at most 2^53 - 1; nil if it is none.
+function F.whole(text)
+	if #text > 16 or not string.match(text, '^%d+$') then
+		return nil
+	end
+	local n = tonumber(text)
+	return n < NONE and n or nil
+end
+
+-- Runs what only reads and computes. Where it meets a record that cannot be decoded, what it did to the call's tables
+-- is undone, and the answer is nil, 'corrupt'. Nothing that others did may wait to be written.
+function F.step(c, f, ...)
+	local ok, a, b = pcall(f, ...)
+	if ok then
+		return a, b
+	end
+	c.xs, c.dirty, c.n = {}, {}, 0
+	c.writes, c.lates, c.timers, c.flows, c.edges = nil, nil, nil, nil, nil
+	c.open, c.W, c.B, c.tail = nil, nil, nil, nil
+	return nil, 'corrupt'
+end
+
+-- The execution, if it exists and all that its end would read can be decoded; else nil, and why.
+function F.sound(c, id)
+	local x, why = F.look(c, id)
+	if not x then
+		return nil, why
+	end
+	if x.sound == nil then
+		x.sound = pcall(F.read_through, c, x)
+	end
+	if not x.sound then
+		return nil, 'corrupt'
+	end
+	return x
+end
+
+-- Reads what an end or a gate of x reads.
+function F.read_through(c, x)
+	F.split(x.route)
+	F.frozen(x)
+	if x.flow then
+		F.flow(c, x.flow)
+	end
+	if x.wps > 0 or x.ext.su then
+		F.read_suspension(c, x)
+	end
 end
 
 -- x + ms, saturating at the greatest instant.
@@ -117,11 +222,15 @@ local function decode(id, s)
 		x.sigbytes, x.sigseq, x.wps, x.stimeout, x.aid, x.atype, x.arun, x.astarted, x.astate, x.lid, x.adue, x.aleft,
 		x.pkind, x.paused, x.resumed, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren, x.maxretries,
 		x.maxreclaims, x.atimeout, x.retention, x.keyend, x.print, r, h, m, t, z, o, l, e, at = unpack_(HEADER, s)
-	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or x.s < 1 or x.s > 9 then
+	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or x.s < 1 or x.s > 9 or x.a > 4 or x.b > LABELS[x.s]
+		or (x.attempts == 0 and x.s > 4 and x.s < 9) then
 		return nil
 	end
 	local sub = string.sub
 	x.route = sub(s, at, at + r - 1)
+	if not string.find(x.route, '\n', 1, true) then
+		return nil
+	end
 	at = at + r
 	x.holder = sub(s, at, at + h - 1)
 	at = at + h
@@ -216,7 +325,9 @@ function F.on_execution(f)
 		if not x then
 			return { '!', 'execution_not_found' }
 		end
-		return f(c, a, x, args)
+		local answer = f(c, a, x, args)
+		F.settle()
+		return answer
 	end
 end
 
@@ -228,7 +339,9 @@ function F.on_flow(f)
 		if not fl then
 			return { '!', 'flow_not_found' }
 		end
-		return f(c, a, fl)
+		local answer = f(c, a, fl)
+		F.settle()
+		return answer
 	end
 end
 
@@ -381,7 +494,7 @@ end
 
 -- Keeps argument lists far below the stack's limit.
 local function each(verb, lists)
-	local call = redis.call
+	local call = F.sure
 	for key, l in pairs(lists) do
 		local n = #l
 		if n <= 512 then
@@ -412,16 +525,26 @@ local function run_kept(c, list)
 	local w = c[list]
 	if w then
 		for i = 1, #w do
-			redis.call(unpack(w[i]))
+			F.sure(unpack(w[i]))
 		end
 		c[list] = nil
+	end
+end
+
+-- The last execution that requires a set has ended, by count. A count is no record: while something waits for the
+-- set, it stays registered, or no claim would look there.
+function F.unregister(c, lane, set)
+	local rest = lane .. '\n' .. set
+	if F.sure('EXISTS', c.p .. 'r' .. rest, c.p .. 'g' .. rest) == 0 then
+		F.sure('HDEL', c.p .. 'l' .. lane, set)
+	else
+		F.sure('HSET', c.p .. 'l' .. lane, set, 1)
 	end
 end
 
 -- Writes everything: first what only adds (results, index entries), then the records, then what removes. A call that
 -- dies between leaves index entries that nobody believes: each is held against its record before it is used.
 function F.flush(c)
-	local call = redis.call
 	local p = c.p
 	if c.tail then
 		F.flush_added(c)
@@ -433,7 +556,7 @@ function F.flush(c)
 	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, {}
 	local tkey, lkey = p .. 't', p .. 'L'
 	local char = string.char
-	local awake
+	local awake, wanted
 	for i = 1, c.n do
 		local x = c.dirty[i]
 		local id = x.id
@@ -448,6 +571,11 @@ function F.flush(c)
 				if not x.wq then
 					awake = awake or {}
 					awake[F.lane(x)] = true
+					if not x.new and string.byte(x.route, -1) ~= 10 then
+						-- Where it waits, claims look, whatever became of the count.
+						wanted = wanted or {}
+						wanted[x.route] = true
+					end
 				end
 			else
 				append(zrem, key, member)
@@ -518,9 +646,9 @@ function F.flush(c)
 	for i = 1, c.n do
 		local x = c.dirty[i]
 		if not x.gone then
-			call('SET', p .. 'e' .. x.id, F.encode(x))
+			F.sure('SET', p .. 'e' .. x.id, F.encode(x))
 			if x.new then
-				call('ZADD', p .. 'x', 0, x.id)
+				F.sure('ZADD', p .. 'x', 0, x.id)
 				x.new = nil
 			end
 			F.remember(x)
@@ -534,15 +662,25 @@ function F.flush(c)
 	for key, fields in pairs(sums) do
 		for field, n in pairs(fields) do
 			if n ~= 0 then
-				local sum = call('HINCRBY', key, field, n)
-				if sum == 0 then
-					call('HDEL', key, field)
-				elseif sum == n and string.byte(key, #p + 1) == 110 then
+				local sum = F.sure('HINCRBY', key, field, n)
+				if not sum then
+					break
+				elseif string.byte(key, #p + 1) == 108 then
+					if sum < 1 then
+						F.unregister(c, string.sub(key, #p + 2), field)
+					end
+				elseif sum == 0 then
+					F.sure('HDEL', key, field)
+				elseif sum == n then
 					-- The first transition of its kind in this lane: the lane may be new.
-					call('SADD', p .. 'N', string.sub(key, #p + 2))
+					F.sure('SADD', p .. 'N', string.sub(key, #p + 2))
 				end
 			end
 		end
+	end
+	for route in pairs(wanted or {}) do
+		local lane, set = F.split(route)
+		F.sure('HSETNX', p .. 'l' .. lane, set, 1)
 	end
 	if c.B then
 		F.flush_backlog(c)
@@ -552,7 +690,7 @@ function F.flush(c)
 		-- A hint for workers that wait: something became ready in these lanes.
 		local channel = string.match(p, '^[^{]*') .. 'w:'
 		for lane in pairs(awake) do
-			call('PUBLISH', channel .. lane, '')
+			F.sure('PUBLISH', channel .. lane, '')
 		end
 	end
 end

@@ -73,15 +73,15 @@ end
 -- Calls verb on key with the list's elements, far below the stack's limit at a time.
 local function each(verb, key, list)
 	for i = 1, #list, 512 do
-		redis.call(verb, key, unpack(list, i, math.min(i + 511, #list)))
+		F.sure(verb, key, unpack(list, i, math.min(i + 511, #list)))
 	end
 end
 
 -- Drops what has lapsed: with the next write, so that what stands here counts. Each entry is dropped once.
 local function drop_lapsed(c, q)
-	local call, p = redis.call, c.p
+	local call, p = F.sure, c.p
 	if q.window then
-		call('ZREMRANGEBYSCORE', p .. 'w', '-inf', until_(c, q.window))
+		F.sure('ZREMRANGEBYSCORE', p .. 'w', '-inf', until_(c, q.window))
 	end
 	if q.cap then
 		local gone = call('ZRANGEBYSCORE', p .. 'S', '-inf', text(c.now))
@@ -120,13 +120,13 @@ local function create_quota_policy(keys, args)
 	add('max_requests_per_window', a[3])
 	add('window_ms', a[4])
 	add('max_concurrent', a[5])
-	redis.call('HSET', c.p .. 'd', unpack(fields))
+	F.sure('HSET', c.p .. 'd', unpack(fields))
 	return { 'created', c.now }
 end
 
 -- Makes an execution a waiter, if it is none and there is room; its rank, or the number of places when it has none.
 local function note(c, waiter)
-	local call, key = redis.call, c.p .. 'W'
+	local call, key = F.sure, c.p .. 'W'
 	local rank = call('ZRANK', key, waiter)
 	if rank then
 		return rank, true
@@ -134,13 +134,13 @@ local function note(c, waiter)
 	if call('ZCARD', key) >= MAX_WAITERS then
 		return MAX_WAITERS, false
 	end
-	call('ZADD', key, text(c.now), waiter)
+	F.sure('ZADD', key, text(c.now), waiter)
 	return call('ZRANK', key, waiter), true
 end
 
 local function told(c, waiter, listed, retry_at)
 	if listed then
-		redis.call('ZADD', c.p .. 'V', text(retry_at), waiter)
+		F.sure('ZADD', c.p .. 'V', text(retry_at), waiter)
 	end
 end
 
@@ -153,7 +153,7 @@ local function check_admission(keys, args)
 	if not q then
 		return { '!', 'quota_policy_not_found' }
 	end
-	local call, p = redis.call, c.p
+	local call, p = F.sure, c.p
 	local identity, epoch = a[2], a[5]
 	local waiter = string.sub(identity, 1, 18)
 	local expires = F.after(c.now, a[6])
@@ -170,8 +170,8 @@ local function check_admission(keys, args)
 
 	if live and live > c.now then
 		local until_then = math.max(live, expires)
-		call('HSET', p .. 's', identity, text(math.max(tonumber(stored), epoch)))
-		call('ZADD', p .. 'S', text(until_then), identity)
+		F.sure('HSET', p .. 's', identity, text(math.max(tonumber(stored), epoch)))
+		F.sure('ZADD', p .. 'S', text(until_then), identity)
 		return { 'admitted', until_then }
 	end
 	local uncharged = q.max and not call('ZSCORE', p .. 'w', identity)
@@ -191,14 +191,14 @@ local function check_admission(keys, args)
 		return { 'concurrency_exceeded', retry_at, retry_at - c.now }
 	end
 	if uncharged then
-		call('ZADD', p .. 'w', text(c.now), identity)
+		F.sure('ZADD', p .. 'w', text(c.now), identity)
 	end
 	if q.cap then
-		call('HSET', p .. 's', identity, text(epoch))
-		call('ZADD', p .. 'S', text(expires), identity)
+		F.sure('HSET', p .. 's', identity, text(epoch))
+		F.sure('ZADD', p .. 'S', text(expires), identity)
 	end
-	call('ZREM', p .. 'W', waiter)
-	call('ZREM', p .. 'V', waiter)
+	F.sure('ZREM', p .. 'W', waiter)
+	F.sure('ZREM', p .. 'V', waiter)
 	return { 'admitted', q.cap and expires or false }
 end
 
@@ -210,7 +210,7 @@ local function release_admission(keys, args)
 	if not q then
 		return { '!', 'quota_policy_not_found' }
 	end
-	local call, p = redis.call, c.p
+	local call, p = F.sure, c.p
 	local identity = a[2]
 	drop_lapsed(c, q)
 	local released = false
@@ -218,8 +218,8 @@ local function release_admission(keys, args)
 		local stored = tonumber(call('HGET', p .. 's', identity))
 		-- A slot whose epoch is lost lapses.
 		if stored and stored <= a[3] then
-			call('ZREM', p .. 'S', identity)
-			call('HDEL', p .. 's', identity)
+			F.sure('ZREM', p .. 'S', identity)
+			F.sure('HDEL', p .. 's', identity)
 			released = true
 		end
 	end
@@ -231,8 +231,8 @@ local function release_admission(keys, args)
 	if free > 0 then
 		wake = call('ZRANGE', p .. 'W', 0, free - 1)
 		if #wake > 0 then
-			call('ZREM', p .. 'W', unpack(wake))
-			call('ZREM', p .. 'V', unpack(wake))
+			F.sure('ZREM', p .. 'W', unpack(wake))
+			F.sure('ZREM', p .. 'V', unpack(wake))
 		end
 	end
 	return { 'released', released and 1 or 0, wake }
@@ -259,7 +259,7 @@ local function get_quota_status(keys, args)
 	return { 'status', q.flat, in_window, oldest, in_use, call('ZCOUNT', p .. 'V', behind(c, q.grace), '+inf') }
 end
 
-redis.register_function('ff_create_quota_policy', create_quota_policy)
-redis.register_function('ff_check_admission', check_admission)
-redis.register_function('ff_release_admission', release_admission)
+redis.register_function('ff_create_quota_policy', F.settled(create_quota_policy))
+redis.register_function('ff_check_admission', F.settled(check_admission))
+redis.register_function('ff_release_admission', F.settled(release_admission))
 redis.register_function { function_name = 'ff_get_quota_status', callback = get_quota_status, flags = { 'no-writes' } }

@@ -31,17 +31,18 @@ local function implied_timers(c, x)
 	for reason, at in pairs(F.block_dues(x) or {}) do
 		arm(8, at, string.char(reason))
 	end
-	F.waitpoint_timers(c, x, function(waitpoint, at)
+	-- Of waitpoints that cannot be decoded nothing is known: their timers stay as they are.
+	local known = pcall(F.waitpoint_timers, c, x, function(waitpoint, at)
 		arm(6, at, waitpoint)
 	end)
-	return out
+	return out, known
 end
 
 -- Arms a timer that should stand at `due`, if it does not.
 function F.rebuild_timer(c, r, member, due)
 	local stands = redis.call('ZSCORE', c.p .. 't', member)
 	if not stands or tonumber(stands) ~= due then
-		redis.call('ZADD', c.p .. 't', due, member)
+		F.sure('ZADD', c.p .. 't', due, member)
 		F.repaired(r, 2, stands and 2 or 1)
 	end
 end
@@ -67,14 +68,14 @@ local function examine(c, r, x)
 	local score = call('ZSCORE', key, member)
 	if F.queued(x) then
 		if not score or tonumber(score) ~= -x.prio then
-			call('ZADD', key, -x.prio, member)
+			F.sure('ZADD', key, -x.prio, member)
 			F.repaired(r, 1, score and 2 or 1)
 		end
 	elseif score then
-		call('ZREM', key, member)
+		F.sure('ZREM', key, member)
 		F.repaired(r, 1, 3)
 	end
-	if call('ZREM', p .. (x.adm == 1 and 'r' or 'g') .. x.route, member) == 1 then
+	if F.sure('ZREM', p .. (x.adm == 1 and 'r' or 'g') .. x.route, member) == 1 then
 		F.repaired(r, 1, 3)
 	end
 	-- The timers.
@@ -83,17 +84,17 @@ local function examine(c, r, x)
 	end
 	-- The lists.
 	if x.s == 5 and call('HGET', p .. 'L', x.lid) ~= x.id then
-		call('HSET', p .. 'L', x.lid, x.id)
+		F.sure('HSET', p .. 'L', x.lid, x.id)
 		F.repaired(r, 4, 1)
 	end
 	-- A key whose window is over is free: another execution may have had it since, and have gone.
 	local field = x.keyend > c.now and F.key_field(x)
-	if field and call('HSETNX', p .. 'k', field, x.id) == 1 then
+	if field and F.sure('HSETNX', p .. 'k', field, x.id) == 1 then
 		F.repaired(r, 4, 1)
 	end
 	local _, set = F.split(x.route)
-	if set ~= '' and x.s ~= 9 and call('HEXISTS', p .. 'l' .. lane, set) == 0 then
-		call('HSET', p .. 'l' .. lane, set, 1)
+	-- How many require the set only counts how long it stays: F.unregister and the ready queue hold it where it is needed.
+	if set ~= '' and x.s ~= 9 and F.sure('HSETNX', p .. 'l' .. lane, set, 1) == 1 then
 		F.repaired(r, 4, 1)
 	end
 	if x.flow then
@@ -108,11 +109,14 @@ local function executions(c, r, from, left)
 	for i = 1, n do
 		local x, why = F.look(c, ids[i])
 		if x then
+			if not pcall(F.read_suspension, c, x) then
+				r.corrupt[#r.corrupt + 1] = '\0' .. ids[i]
+			end
 			examine(c, r, x)
 		elseif why == 'corrupt' then
-			r.corrupt[#r.corrupt + 1] = ids[i]
+			r.corrupt[#r.corrupt + 1] = '\0' .. ids[i]
 		else
-			redis.call('ZREM', c.p .. 'x', ids[i])
+			F.sure('ZREM', c.p .. 'x', ids[i])
 			F.repaired(r, 4, 3)
 		end
 	end
@@ -124,7 +128,9 @@ local function flows(c, r, from, left)
 	local ids = redis.call('ZRANGEBYLEX', c.p .. 'F', start, '+', 'LIMIT', 0, left + 1)
 	local n = math.min(#ids, left)
 	for i = 1, n do
-		F.rebuild_flow(c, r, ids[i])
+		if not F.rebuild_flow(c, r, ids[i]) then
+			r.corrupt[#r.corrupt + 1] = '\1' .. ids[i]
+		end
 	end
 	return n, #ids > n and F.hex(ids[n])
 end
@@ -134,7 +140,13 @@ local function remains(c, r, from, left)
 	local ids = redis.call('ZRANGEBYLEX', c.p .. 'z', start, '+', 'LIMIT', 0, left + 1)
 	local n = math.min(#ids, left)
 	for i = 1, n do
-		F.rebuild_owed(c, r, 5, ids[i])
+		local _, why = F.look(c, ids[i])
+		if why == 'purging' then
+			F.rebuild_owed(c, r, 5, ids[i])
+		else
+			F.sure('ZREM', c.p .. 'z', ids[i])
+			F.repaired(r, 4, 3)
+		end
 	end
 	return n, #ids > n and F.hex(ids[n])
 end
@@ -143,11 +155,11 @@ end
 local function queue_keys(c)
 	local call, out = redis.call, {}
 	local lanes = call('SMEMBERS', c.p .. 'N')
-	table.sort(lanes)
+	table.sort(lanes, F.below)
 	for i = 1, #lanes do
 		local sets = call('HKEYS', c.p .. 'l' .. lanes[i])
 		sets[#sets + 1] = ''
-		table.sort(sets)
+		table.sort(sets, F.below)
 		for j = 1, #sets do
 			out[#out + 1] = c.p .. 'r' .. lanes[i] .. '\n' .. sets[j]
 			out[#out + 1] = c.p .. 'g' .. lanes[i] .. '\n' .. sets[j]
@@ -179,7 +191,7 @@ local function queues(c, r, from, left)
 				if here or why == 'corrupt' then
 					skip = skip + 1
 				else
-					call('ZREM', key, members[m])
+					F.sure('ZREM', key, members[m])
 					size = size - 1
 					F.repaired(r, 1, 3)
 				end
@@ -198,7 +210,7 @@ local function timers(c, r, from, left)
 	local skip = tonumber(from) or 0
 	if call('EXISTS', c.p .. 'b') == 1 then
 		-- The sign that there is a backlog; no timer, and so no repair.
-		call('ZADD', c.p .. 't', -1, '\0')
+		F.sure('ZADD', c.p .. 't', -1, '\0')
 	end
 	local page = call('ZRANGE', c.p .. 't', skip, skip + left, 'WITHSCORES')
 	local n = math.min(#page / 2, left)
@@ -211,12 +223,16 @@ local function timers(c, r, from, left)
 			right = F.flow_timer_stands(c, string.sub(member, 3), due)
 		else
 			local x, why = F.look(c, string.sub(member, 3, 18))
-			right = why == 'corrupt' or (x and implied_timers(c, x)[member] == due)
+			right = why == 'corrupt'
+			if x then
+				local implied, known = implied_timers(c, x)
+				right = implied[member] == due or (not known and string.byte(member) == 6)
+			end
 		end
 		if right then
 			skip = skip + 1
 		else
-			call('ZREM', c.p .. 't', member)
+			F.sure('ZREM', c.p .. 't', member)
 			F.repaired(r, 2, 3)
 		end
 	end
@@ -231,20 +247,20 @@ local function leases(c, r, from, left)
 		list[#list + 1] = { all[i], all[i + 1] }
 	end
 	table.sort(list, function(a, b)
-		return a[1] < b[1]
+		return F.below(a[1], b[1])
 	end)
 	local after = from ~= '0' and from ~= '' and F.uuid_raw(from) or ''
 	local n = 0
 	for i = 1, #list do
 		local lease, id = list[i][1], list[i][2]
-		if lease > after then
+		if F.below(after, lease) then
 			if n == left then
 				return n, F.hex(list[i - 1][1])
 			end
 			n = n + 1
 			local x, why = F.look(c, id)
 			if why ~= 'corrupt' and not (x and x.s == 5 and x.lid == lease) then
-				call('HDEL', c.p .. 'L', lease)
+				F.sure('HDEL', c.p .. 'L', lease)
 				F.repaired(r, 4, 3)
 			end
 		end
@@ -255,15 +271,15 @@ end
 local WALKS = { x = executions, f = flows, r = remains, q = queues, t = timers, l = leases }
 
 -- ff_rebuild_indexes. a: 2 cursor or false, 3 limit.
--- Reply: { 'rebuilt', examined, repairs { kind * 4 + action, n, ... }, corrupt ids (execution: uuid, flow: '\1' and
--- uuid), lane counts { lane, state, n, ... }, next cursor or false }.
+-- Reply: { 'rebuilt', examined, repairs { kind * 4 + action, n, ... }, corrupt ids (of an execution '\0', a flow '\1',
+-- an edge '\2', and its uuid), lane counts { lane, state, n, ... }, next cursor or false }.
 local function rebuild_indexes(keys, args)
 	local c, a = F.open(keys, args)
 	local letter, from = 'x', ''
 	if a[2] then
 		letter, from = string.match(a[2], '^([xfrqtl]):(%x*)$')
 		local by_id = letter == 'x' or letter == 'f' or letter == 'r' or letter == 'l'
-		if not letter or (by_id and #from ~= 0 and #from ~= 32) or (not by_id and not string.match(from, '^%d+$')) then
+		if not letter or (by_id and #from ~= 0 and #from ~= 32) or (not by_id and not F.whole(from)) then
 			return { '!', 'invalid_input', 'cursor' }
 		end
 	end
@@ -303,4 +319,4 @@ local function rebuild_indexes(keys, args)
 	return { 'rebuilt', examined, repairs, r.corrupt, lanes, following }
 end
 
-redis.register_function('ff_rebuild_indexes', rebuild_indexes)
+redis.register_function('ff_rebuild_indexes', F.settled(rebuild_indexes))

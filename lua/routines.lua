@@ -452,9 +452,15 @@ function F.may_act(c, x, who)
 	return F.fence(c, x, who.lease, who.epoch, who.attempt)
 end
 
--- What every claim returns of x: uuid, kind, record as it will be stored, payload, inputs.
-function F.claimed(c, x)
-	local inputs = x.flow and F.inputs(c, x) or false
-	local resumed = x.lkind == 2 and x.pkind == 3 and F.resume_info(c, x) or false
-	return { x.id, x.lkind, F.encode(x), redis.call('GET', c.p .. 'p' .. x.id), inputs, resumed }
+-- What a claim hands out of other records, read before x is acquired: { inputs, resume information }, each or false.
+function F.beside(c, x)
+	local kind = x.s == 5 and x.lkind or F.claim_kind(x)
+	return { x.flow and F.inputs(c, x) or false, kind == 2 and x.pkind == 3 and F.resume_info(c, x) or false }
+end
+
+-- What every claim returns of x: uuid, kind, record as it will be stored, payload, inputs, resume information. `with`
+-- is what F.beside gave.
+function F.claimed(c, x, with)
+	with = with or F.beside(c, x)
+	return { x.id, x.lkind, F.encode(x), redis.call('GET', c.p .. 'p' .. x.id), with[1], with[2] }
 end

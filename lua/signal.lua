@@ -177,8 +177,8 @@ local function list_signals(c, a, x)
 	return { 'signals', F.suspension_info(c, x), F.progress(j), out, more }
 end
 
-redis.register_function('ff_deliver_signal', deliver_signal)
-redis.register_function('ff_buffer_signal', buffer_signal)
+redis.register_function('ff_deliver_signal', F.settled(deliver_signal))
+redis.register_function('ff_buffer_signal', F.settled(buffer_signal))
 redis.register_function {
 	function_name = 'ff_list_signals', callback = F.on_execution(list_signals), flags = { 'no-writes' },
 }

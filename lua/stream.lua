@@ -123,16 +123,16 @@ local function append_frame(keys, args)
 	add('encoding', a[7])
 	add('correlation_id', a[8])
 	add('seq', seq and string.format('%d', seq))
-	call('XADD', key, 'MAXLEN', frames, id, unpack(fields))
+	F.sure('XADD', key, 'MAXLEN', frames, id, unpack(fields))
 	if #gone > 0 and last_seq then
 		for i = 1, #gone, 512 do
-			call('ZREM', seqs, unpack(gone, i, math.min(i + 511, #gone)))
+			F.sure('ZREM', seqs, unpack(gone, i, math.min(i + 511, #gone)))
 		end
 	end
 	if seq then
-		call('ZADD', seqs, string.format('%d', seq), id)
+		F.sure('ZADD', seqs, string.format('%d', seq), id)
 	end
-	call('HSET', p .. 'vm' .. x.id, string.format('%d', index), cmsgpack.pack({
+	F.sure('HSET', p .. 'vm' .. x.id, string.format('%d', index), cmsgpack.pack({
 		1, ms, n, m[4] + 1, math.min(m[5] + #payload, MAX), bytes, seq or last_seq, gone[#gone] or m[8],
 	}))
 	return { 'appended', ms, n }
@@ -225,12 +225,12 @@ function F.unlink_streams(c, id)
 	local indexes = call('HKEYS', p .. 'vm' .. id)
 	for i = 1, #indexes do
 		local rest = suffix(id, tonumber(indexes[i]))
-		call('UNLINK', p .. 'vf' .. rest, p .. 'vs' .. rest)
+		F.sure('UNLINK', p .. 'vf' .. rest, p .. 'vs' .. rest)
 	end
-	call('UNLINK', p .. 'vm' .. id)
+	F.sure('UNLINK', p .. 'vm' .. id)
 end
 
-redis.register_function('ff_append_frame', append_frame)
+redis.register_function('ff_append_frame', F.settled(append_frame))
 redis.register_function {
 	function_name = 'ff_read_attempt_stream', callback = read_attempt_stream, flags = { 'no-writes' },
 }

@@ -21,19 +21,19 @@ local ATTEMPT, SOURCES, CREATED, STATUS, EXPIRES, SUSPENSION, ACTIVATED, SHUT, R
 -- Every key of a suspension's records under an execution.
 local KEYS = { 's', 'sw', 'so', 'sg', 'sp', 'sm', 'sd', 'sk' }
 
--- How many subordinate records of x this domain holds.
+-- How many subordinate records of x this domain holds. A key is none of its own: it leads to a dedup entry.
 function F.suspension_records(c, x)
 	if x.wps == 0 and not x.ext.su then
 		return 0
 	end
 	local call, p, id = redis.call, c.p, x.id
 	return call('HLEN', p .. 'sw' .. id) + call('HLEN', p .. 'sg' .. id) + call('HLEN', p .. 'sd' .. id)
-		+ call('HLEN', p .. 'sk' .. id) + call('EXISTS', p .. 's' .. id)
+		+ call('EXISTS', p .. 's' .. id)
 end
 
 function F.unlink_suspension(c, id)
 	for i = 1, #KEYS do
-		redis.call('UNLINK', c.p .. KEYS[i] .. id)
+		F.sure('UNLINK', c.p .. KEYS[i] .. id)
 	end
 end
 
@@ -52,10 +52,12 @@ function F.suspension(c, x)
 		x.sus = false
 		if x.ext.su then
 			local flat = redis.call('HGETALL', c.p .. 's' .. x.id)
-			if #flat == 0 then
+			local s = F.map(flat)
+			if s.v ~= '1.0' or not s.condition or not s.resume_policy or #(s.suspension_id or '') ~= 36
+				or (s.timeout_at and not F.whole(s.timeout_at)) then
 				F.corrupt('suspension', x.id)
 			end
-			x.sus = F.map(flat)
+			x.sus = s
 		end
 	end
 	return x.sus or nil
@@ -141,8 +143,20 @@ local function open_ids(c, x)
 		return {}
 	end
 	local ids = redis.call('SMEMBERS', c.p .. 'so' .. x.id)
-	table.sort(ids)
+	table.sort(ids, F.below)
 	return ids
+end
+
+-- Reads the suspension and the waitpoints that are not closed; what cannot be decoded ends the call.
+function F.read_suspension(c, x)
+	local s = F.suspension(c, x)
+	if s and s.timeout_behavior then
+		cjson.decode(s.timeout_behavior)
+	end
+	local ids = open_ids(c, x)
+	for i = 1, #ids do
+		F.waitpoint(c, x, ids[i])
+	end
 end
 
 -- Of the open pending waitpoints their number and the signals buffered on them.
@@ -737,7 +751,7 @@ local function list_pending_waitpoints(c, a, x)
 	local ids = open_ids(c, x)
 	for i = 1, #ids do
 		local id = ids[i]
-		local w = (not a[3] or id > a[3]) and F.waitpoint(c, x, id)
+		local w = (not a[3] or F.below(a[3], id)) and F.waitpoint(c, x, id)
 		if w and not F.closed_as(c, x, w) then
 			local n = #out
 			if n == a[4] * 3 then

@@ -35,6 +35,19 @@ fn tokens(pack: &mut Pack, capabilities: &Capabilities) {
     });
 }
 
+/// What was read, if it can be decoded. A record that the server's functions take and the decoders do not is in nobody's
+/// way: its lease runs out, and what else was claimed is not lost with it.
+fn passing_over<T>(read: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(EngineError::Corruption(error)) => {
+            tracing::error!(%error, "a claimed record cannot be decoded");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// One claim: uuid, kind, record, payload, inputs, resume information.
 fn claim(reply: &mut Reply) -> Result<NextClaim, EngineError> {
     let id = reply.execution_id()?;
@@ -166,13 +179,13 @@ impl ClaimOps for ValkeyBackend {
         let mut claimed = Vec::with_capacity(args.slots.len());
         let mut claims = reply.list()?;
         while !claims.is_over() {
-            claimed.push(claim(&mut claims.list()?)?);
+            claimed.extend(passing_over(claim(&mut claims.list()?))?);
         }
         let mut needs_admission = Vec::new();
         let mut candidates = reply.list()?;
         while !candidates.is_over() {
             let id = candidates.execution_id()?;
-            let stored = record::execution(id, &candidates.bytes()?)?;
+            let Some(stored) = passing_over(record::execution(id, &candidates.bytes()?))? else { continue };
             needs_admission.push(AdmissionCandidate::of(&stored.record).ok_or_else(|| unreadable("a candidate"))?);
         }
         Ok(ClaimNextResult { claimed, needs_admission, ready_remaining: reply.num()?, next_due_at: reply.at_opt()? })

@@ -230,9 +230,20 @@ impl ValkeyBackend {
             EngineError::from(Refusal::from(fault))
         };
         let Some(kid) = signal.waitpoint_token.kid() else { return Err(refused(TokenFault::Malformed)) };
-        let keys = self.keys().judging(partition, &kid, || self.load_keys(partition)).await?;
         let (execution, waitpoint) = (signal.execution_id, signal.waitpoint_id);
-        verify_or_fault(&keys, execution, waitpoint, signal.source, signal.waitpoint_token).map_err(refused)
+        let judge =
+            |keys: &PartitionKeys| verify_or_fault(keys, execution, waitpoint, signal.source, signal.waitpoint_token);
+        let keys = self.keys().judging(partition, &kid, || self.load_keys(partition)).await?;
+        match judge(&keys) {
+            // Nothing reaches the store that could say what has become of the kid since it was cached: it is asked, for
+            // by a revoked one the token is worth nothing, whoever sends it.
+            Err(TokenFault::SourceMismatch) => {
+                let (_, seen) = self.keys().cached(partition);
+                let keys = self.keys().reload(partition, seen, || self.load_keys(partition)).await?;
+                judge(&keys).map_err(refused)
+            }
+            judged => judged.map_err(refused),
+        }
     }
 }
 

@@ -7,12 +7,23 @@ use ff_core::contracts::{
 };
 use ff_core::engine_backend::MaintenanceOps;
 use ff_core::error::EngineError;
-use ff_core::ids::{ExecutionId, FlowId, LaneId};
+use ff_core::ids::{EdgeId, ExecutionId, FlowId, LaneId};
 use ff_core::state::PublicState;
 use uuid::Uuid;
 
 use crate::ValkeyBackend;
 use crate::call::unreadable;
+
+/// The text form of an id that a report names: what it is of (0 an execution, 1 a flow, 2 an edge), and its uuid.
+fn named(partition: u16, id: &[u8]) -> Result<String, EngineError> {
+    let (of, uuid) = id.split_first().ok_or_else(|| unreadable("an id"))?;
+    let uuid = Uuid::from_slice(uuid).map_err(|_| unreadable("an id"))?;
+    Ok(match of {
+        0 => ExecutionId::from_parts(partition, uuid).to_string(),
+        1 => FlowId::from_parts(partition, uuid).to_string(),
+        _ => EdgeId::from_uuid(uuid).to_string(),
+    })
+}
 
 #[async_trait]
 impl MaintenanceOps for ValkeyBackend {
@@ -32,13 +43,7 @@ impl MaintenanceOps for ValkeyBackend {
         while !corrupt.is_over() {
             let kind = corrupt.word_of()?;
             let id = corrupt.bytes()?;
-            let (of, uuid) = id.split_first().ok_or_else(|| unreadable("an id"))?;
-            let uuid = Uuid::from_slice(uuid).map_err(|_| unreadable("an id"))?;
-            let id = match of {
-                0 => ExecutionId::from_parts(args.partition, uuid).to_string(),
-                _ => FlowId::from_parts(args.partition, uuid).to_string(),
-            };
-            report.corrupt.push(CorruptEntry { kind, id });
+            report.corrupt.push(CorruptEntry { kind, id: named(args.partition, &id)? });
         }
         report.more = reply.flag()?;
         report.next_due_at = reply.at_opt()?;
@@ -62,7 +67,7 @@ impl MaintenanceOps for ValkeyBackend {
         }
         let mut corrupt = reply.list()?;
         while !corrupt.is_over() {
-            report.corrupt.push(corrupt.execution_id()?.to_string());
+            report.corrupt.push(named(args.partition, &corrupt.bytes()?)?);
         }
         let mut lanes = reply.list()?;
         while !lanes.is_over() {
