@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use redis::aio::MultiplexedConnection;
 
-use crate::Target;
-use crate::report::{Report, per_second, server_cpu};
+use crate::report::{Report, per_second};
+use crate::target::{Target, count};
 
 const LIBRARY: &str = r"#!lua name=ff_bench_limit
 redis.register_function('ff_bench_nothing', function() return 1 end)
@@ -24,15 +24,15 @@ end)
 
 /// Measures calls a second, many in flight and one after another.
 pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
-    let mut server = target.server.clone().context("a server")?;
+    let mut server = target.server()?;
     redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(LIBRARY).query_async::<()>(&mut server).await?;
     for (figure, function) in [
         ("PING, calls/s", None),
         ("nothing, calls/s", Some("ff_bench_nothing")),
         ("five writes, calls/s", Some("ff_bench_writes")),
     ] {
-        let each = target.executions * 3 / target.workers;
-        let cpu = server_cpu(&mut server).await?;
+        let each = (target.executions * 3 / target.workers).max(1);
+        let before = target.usage().await?;
         let start = Instant::now();
         let tasks = (0..target.workers).map(|worker| tokio::spawn(calls(server.clone(), function, worker, each)));
         for task in futures::future::join_all(tasks).await {
@@ -40,11 +40,10 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
         }
         let n = each * target.workers;
         report.add("limit", figure, per_second(n, start.elapsed()));
-        #[allow(clippy::cast_precision_loss)] // counts of a benchmark
-        let per_call = (server_cpu(&mut server).await? - cpu) / n as f64;
+        let per_call = (target.usage().await?.cpu_us - before.cpu_us) / count(n);
         report.add("limit", &figure.replace("calls/s", "server us/call"), per_call);
     }
-    let n = target.executions / 2;
+    let n = (target.executions / 2).max(1);
     let start = Instant::now();
     calls(server, Some("ff_bench_nothing"), 0, n).await?;
     report.add("limit", "nothing, one after another, us", 1e6 / per_second(n, start.elapsed()));

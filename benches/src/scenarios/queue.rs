@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 
-use crate::Target;
-use crate::report::{Report, per_second, server_cpu};
+use crate::report::{Report, per_second};
+use crate::target::{Target, count};
 
 const LIBRARY: &str = r"#!lua name=ff_bench_queue
 redis.register_function('ff_bench_queue_submit', function(keys, args)
@@ -36,11 +36,11 @@ end)
 
 /// Measures lifecycles a second of the hand-written queue.
 pub(crate) async fn run(target: &Target, fused: bool, report: &mut Report) -> Result<()> {
-    let mut server = target.server.clone().context("a server")?;
+    let mut server = target.server()?;
     redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(LIBRARY).query_async::<()>(&mut server).await?;
     let name = if fused { "fused" } else { "queue" };
-    let each = target.executions / target.workers;
-    let cpu = server_cpu(&mut server).await?;
+    let each = (target.executions / target.workers).max(1);
+    let before = target.usage().await?;
     let start = Instant::now();
     let tasks = (0..target.workers).map(|worker| tokio::spawn(work(server.clone(), worker, each, fused)));
     for task in futures::future::join_all(tasks).await {
@@ -48,8 +48,7 @@ pub(crate) async fn run(target: &Target, fused: bool, report: &mut Report) -> Re
     }
     let n = each * target.workers;
     report.add(name, "lifecycles/s", per_second(n, start.elapsed()));
-    #[allow(clippy::cast_precision_loss)] // counts of a benchmark
-    let per_job = (server_cpu(&mut server).await? - cpu) / n as f64;
+    let per_job = (target.usage().await?.cpu_us - before.cpu_us) / count(n);
     report.add(name, "server us/lifecycle", per_job);
     Ok(())
 }
