@@ -135,46 +135,56 @@ local function packed(e)
 end
 
 -- Before the records: what was added, and what went to the tail.
-function F.flush_added(c)
-	local tail = c.tail
-	if not tail then
-		return
-	end
-	local h = c.p .. 'B'
-	local place = tonumber(F.sure('HGET', h, 'n') or 0)
+function F.flush_added(call, c)
+	local tail, h = c.tail, c.p .. 'B'
+	-- Where the tail begins is read once, also if this is run again.
+	c.place = c.place or tonumber(call('HGET', h, 'n') or 0)
+	local place = c.place
 	for i = 1, #tail do
 		local e = c.B[tail[i]]
 		if e.alive then
 			place = place + 1
-			F.sure('ZADD', c.p .. 't', -1, '\0')
-			F.sure('HSET', h, 'n', place, tail[i], packed(e))
-			F.sure('ZADD', c.p .. 'b', place, tail[i])
-			e.stored, e.dirty = true, nil
+			call('ZADD', c.p .. 't', -1, '\0')
+			call('HSET', h, 'n', place, tail[i], packed(e))
+			call('ZADD', c.p .. 'b', place, tail[i])
 		end
 	end
-	c.tail = nil
 end
 
 -- After the records: cursors and removals.
-function F.flush_backlog(c)
+function F.flush_backlog(call, c)
 	local h = c.p .. 'B'
-	local gone = false
+	local added, gone = {}, false
+	for i = 1, c.tail and #c.tail or 0 do
+		added[c.tail[i]] = true
+	end
 	for member, e in pairs(c.B) do
 		if e.removed then
 			if e.stored then
-				F.sure('ZREM', c.p .. 'b', member)
-				F.sure('HDEL', h, member)
+				call('ZREM', c.p .. 'b', member)
+				call('HDEL', h, member)
 				gone = true
 			end
-			e.removed, e.stored = nil, nil
-		elseif e.alive and e.dirty then
-			F.sure('HSET', h, member, packed(e))
+		elseif e.alive and e.dirty and not added[member] then
+			call('HSET', h, member, packed(e))
 		end
-		e.dirty = nil
 	end
-	if gone and F.sure('EXISTS', c.p .. 'b') == 0 then
-		F.sure('ZREM', c.p .. 't', '\0')
+	if gone and call('EXISTS', c.p .. 'b') == 0 then
+		call('ZREM', c.p .. 't', '\0')
 	end
+end
+
+-- What the tables say once that is written.
+function F.flushed_backlog(c)
+	for _, e in pairs(c.B) do
+		if e.alive then
+			e.stored = true
+		else
+			e.stored = nil
+		end
+		e.removed, e.dirty = nil, nil
+	end
+	c.place = nil
 end
 
 -- Puts an item without cursor at the tail of the call's work; one that is there keeps its place and loses its cursor.

@@ -257,7 +257,7 @@ local function serve(c, q, member, t)
 	end
 	local ok, with = true, nil
 	if x and (x.flow or x.ext.su) then
-		ok, with = pcall(F.beside, c, x)
+		ok, with = F.try(F.beside, c, x)
 	end
 	if not x or not ok or not F.queued(x) then
 		-- It, or what is handed out with it, cannot be decoded, or no record implies the entry.

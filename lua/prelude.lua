@@ -61,6 +61,14 @@ function F.sure(...)
 	return r
 end
 
+-- Runs f(call, ...), which only writes, with redis.call; where a command fails it is run again from its start with
+-- F.sure. So f must come to the same when its commands are repeated.
+function F.surely(f, ...)
+	if not pcall(f, redis.call, ...) then
+		f(F.sure, ...)
+	end
+end
+
 -- Ends the call with the error of a write that could not be made, if there was one.
 function F.settle()
 	if failed then
@@ -143,17 +151,32 @@ function F.whole(text)
 	return n < NONE and n or nil
 end
 
--- Runs what only reads and computes. Where it meets a record that cannot be decoded, what it did to the call's tables
--- is undone, and the answer is nil, 'corrupt'. Nothing that others did may wait to be written.
-function F.step(c, f, ...)
+-- Runs what only reads and computes; false if it met what cannot be decoded, else true and two answers. What else the
+-- server refuses says nothing about a record, and ends the call.
+function F.try(f, ...)
 	local ok, a, b = pcall(f, ...)
+	if not ok then
+		-- The servers' `pcall` makes a text of an error that is a table. One of Lua's own begins with a place.
+		local text = type(a) == 'table' and a.err or a
+		local word = string.match(text, '^-?(%u+) ')
+		if word and word ~= 'FFCORRUPT' and word ~= 'WRONGTYPE' then
+			error({ err = text })
+		end
+	end
+	return ok, a, b
+end
+
+-- The same, with the answers alone. Where f met what cannot be decoded, what it did to the call's tables is undone, and
+-- the answer is nil. Nothing that others did may wait to be written.
+function F.step(c, f, ...)
+	local ok, a, b = F.try(f, ...)
 	if ok then
 		return a, b
 	end
 	c.xs, c.dirty, c.n = {}, {}, 0
 	c.writes, c.lates, c.timers, c.flows, c.edges = nil, nil, nil, nil, nil
 	c.open, c.W, c.B, c.tail = nil, nil, nil, nil
-	return nil, 'corrupt'
+	return nil
 end
 
 -- The execution, if it exists and all that its end would read can be decoded; else nil, and why.
@@ -163,7 +186,7 @@ function F.sound(c, id)
 		return nil, why
 	end
 	if x.sound == nil then
-		x.sound = pcall(F.read_through, c, x)
+		x.sound = F.try(F.read_through, c, x)
 	end
 	if not x.sound then
 		return nil, 'corrupt'
@@ -493,8 +516,7 @@ local function arm(zadd, zrem, key, member, due)
 end
 
 -- Keeps argument lists far below the stack's limit.
-local function each(verb, lists)
-	local call = F.sure
+local function each(call, verb, lists)
 	for key, l in pairs(lists) do
 		local n = #l
 		if n <= 512 then
@@ -521,39 +543,70 @@ function F.lane(x)
 	return string.sub(x.route, 1, string.find(x.route, '\n', 1, true) - 1)
 end
 
-local function run_kept(c, list)
-	local w = c[list]
+local function run_kept(call, w)
 	if w then
 		for i = 1, #w do
-			F.sure(unpack(w[i]))
+			call(unpack(w[i]))
 		end
-		c[list] = nil
 	end
 end
 
 -- The last execution that requires a set has ended, by count. A count is no record: while something waits for the
 -- set, it stays registered, or no claim would look there.
-function F.unregister(c, lane, set)
+local function unregister(call, p, lane, set)
 	local rest = lane .. '\n' .. set
-	if F.sure('EXISTS', c.p .. 'r' .. rest, c.p .. 'g' .. rest) == 0 then
-		F.sure('HDEL', c.p .. 'l' .. lane, set)
+	if call('EXISTS', p .. 'r' .. rest, p .. 'g' .. rest) == 0 then
+		call('HDEL', p .. 'l' .. lane, set)
 	else
-		F.sure('HSET', c.p .. 'l' .. lane, set, 1)
+		call('HSET', p .. 'l' .. lane, set, 1)
 	end
 end
 
--- Writes everything: first what only adds (results, index entries), then the records, then what removes. A call that
--- dies between leaves index entries that nobody believes: each is held against its record before it is used.
-function F.flush(c)
+-- Adds up the counters: what has been added is set to 0, so that nothing is added twice.
+local last_key, last_field, last_n, last_sum
+local function add_up(call, p, sums)
+	for key, fields in pairs(sums) do
+		for field, n in pairs(fields) do
+			local sum
+			if n ~= 0 then
+				sum = call('HINCRBY', key, field, n)
+				fields[field] = 0
+				last_key, last_field, last_n, last_sum = key, field, n, sum
+			elseif last_key == key and last_field == field then
+				-- Run again: what goes with the sum may not have been done.
+				n, sum = last_n, last_sum
+			end
+			if not sum then
+				break
+			elseif string.byte(key, #p + 1) == 108 then
+				if sum < 1 then
+					unregister(call, p, string.sub(key, #p + 2), field)
+				end
+			elseif sum == 0 then
+				call('HDEL', key, field)
+			elseif sum == n then
+				-- The first transition of its kind in this lane: the lane may be new.
+				call('SADD', p .. 'N', string.sub(key, #p + 2))
+			end
+		end
+	end
+end
+
+-- Writes everything, as F.surely wants it.
+local function write_all(call, c)
 	local p = c.p
 	if c.tail then
-		F.flush_added(c)
+		F.flush_added(call, c)
 	end
-	run_kept(c, 'writes')
+	run_kept(call, c.writes)
 	if c.flows then
-		F.flush_flows(c)
+		F.flush_flows(call, c)
 	end
-	local zadd, zrem, hset, hdel, sums = {}, {}, {}, {}, {}
+	local zadd, zrem, hset, hdel = {}, {}, {}, {}
+	local sums, counted = c.sums, c.sums
+	if not counted then
+		sums = {}
+	end
 	local tkey, lkey = p .. 't', p .. 'L'
 	local char = string.char
 	local awake, wanted
@@ -626,7 +679,7 @@ function F.flush(c)
 		-- Counts.
 		local now = x.gone and 0 or public(x)
 		local was = x.wp
-		if now ~= was then
+		if now ~= was and not counted then
 			add(sums, p .. 'n' .. F.lane(x), was * 16 + now, 1)
 			local open, wasopen = now > 0 and now < 7, was > 0 and was < 7
 			if open ~= wasopen and string.byte(x.route, -1) ~= 10 then
@@ -639,59 +692,58 @@ function F.flush(c)
 		for m, due in pairs(c.timers) do
 			arm(zadd, zrem, tkey, m, due or NONE)
 		end
-		c.timers = nil
 	end
-	each('ZADD', zadd)
-	each('HSET', hset)
+	c.sums = sums
+	each(call, 'ZADD', zadd)
+	each(call, 'HSET', hset)
 	for i = 1, c.n do
 		local x = c.dirty[i]
 		if not x.gone then
-			F.sure('SET', p .. 'e' .. x.id, F.encode(x))
+			call('SET', p .. 'e' .. x.id, F.encode(x))
 			if x.new then
-				F.sure('ZADD', p .. 'x', 0, x.id)
-				x.new = nil
+				call('ZADD', p .. 'x', 0, x.id)
 			end
+		end
+	end
+	each(call, 'ZREM', zrem)
+	each(call, 'HDEL', hdel)
+	add_up(call, p, sums)
+	for route in pairs(wanted or {}) do
+		local lane, set = F.split(route)
+		call('HSETNX', p .. 'l' .. lane, set, 1)
+	end
+	if c.B then
+		F.flush_backlog(call, c)
+	end
+	run_kept(call, c.lates)
+	if awake then
+		-- A hint for workers that wait: something became ready in these lanes.
+		local channel = string.match(p, '^[^{]*') .. 'w:'
+		for lane in pairs(awake) do
+			call('PUBLISH', channel .. lane, '')
+		end
+	end
+end
+
+-- Writes everything: first what only adds (results, index entries), then the records, then what removes.
+function F.flush(c)
+	F.surely(write_all, c)
+	for i = 1, c.n do
+		local x = c.dirty[i]
+		if not x.gone then
+			x.new = nil
 			F.remember(x)
 		end
 		x.dirty = nil
 		c.dirty[i] = nil
 	end
-	c.n = 0
-	each('ZREM', zrem)
-	each('HDEL', hdel)
-	for key, fields in pairs(sums) do
-		for field, n in pairs(fields) do
-			if n ~= 0 then
-				local sum = F.sure('HINCRBY', key, field, n)
-				if not sum then
-					break
-				elseif string.byte(key, #p + 1) == 108 then
-					if sum < 1 then
-						F.unregister(c, string.sub(key, #p + 2), field)
-					end
-				elseif sum == 0 then
-					F.sure('HDEL', key, field)
-				elseif sum == n then
-					-- The first transition of its kind in this lane: the lane may be new.
-					F.sure('SADD', p .. 'N', string.sub(key, #p + 2))
-				end
-			end
-		end
-	end
-	for route in pairs(wanted or {}) do
-		local lane, set = F.split(route)
-		F.sure('HSETNX', p .. 'l' .. lane, set, 1)
+	c.n, last_key = 0, nil
+	c.writes, c.lates, c.timers, c.sums, c.tail, c.open = nil, nil, nil, nil, nil, nil
+	if c.flows then
+		F.flushed_flows(c)
 	end
 	if c.B then
-		F.flush_backlog(c)
-	end
-	run_kept(c, 'lates')
-	if awake then
-		-- A hint for workers that wait: something became ready in these lanes.
-		local channel = string.match(p, '^[^{]*') .. 'w:'
-		for lane in pairs(awake) do
-			F.sure('PUBLISH', channel .. lane, '')
-		end
+		F.flushed_backlog(c)
 	end
 end
 

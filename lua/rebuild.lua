@@ -32,7 +32,7 @@ local function implied_timers(c, x)
 		arm(8, at, string.char(reason))
 	end
 	-- Of waitpoints that cannot be decoded nothing is known: their timers stay as they are.
-	local known = pcall(F.waitpoint_timers, c, x, function(waitpoint, at)
+	local known = F.try(F.waitpoint_timers, c, x, function(waitpoint, at)
 		arm(6, at, waitpoint)
 	end)
 	return out, known
@@ -93,7 +93,7 @@ local function examine(c, r, x)
 		F.repaired(r, 4, 1)
 	end
 	local _, set = F.split(x.route)
-	-- How many require the set only counts how long it stays: F.unregister and the ready queue hold it where it is needed.
+	-- The number only says how long a set stays; while something waits for it, it stays anyhow (prelude.lua).
 	if set ~= '' and x.s ~= 9 and F.sure('HSETNX', p .. 'l' .. lane, set, 1) == 1 then
 		F.repaired(r, 4, 1)
 	end
@@ -109,7 +109,7 @@ local function executions(c, r, from, left)
 	for i = 1, n do
 		local x, why = F.look(c, ids[i])
 		if x then
-			if not pcall(F.read_suspension, c, x) then
+			if not F.try(F.read_suspension, c, x) then
 				r.corrupt[#r.corrupt + 1] = '\0' .. ids[i]
 			end
 			examine(c, r, x)

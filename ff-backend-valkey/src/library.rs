@@ -11,12 +11,14 @@ const FILES: &[(&str, &str)] = &[
     ("routines", include_str!("../lua/routines.lua")),
     ("cascade", include_str!("../lua/cascade.lua")),
     ("execution", include_str!("../lua/execution.lua")),
+    ("flow_records", include_str!("../lua/flow_records.lua")),
     ("flow", include_str!("../lua/flow.lua")),
     ("flow_edges", include_str!("../lua/flow_edges.lua")),
     ("claim", include_str!("../lua/claim.lua")),
     ("lease", include_str!("../lua/lease.lua")),
     ("keystore", include_str!("../lua/keystore.lua")),
     ("condition", include_str!("../lua/condition.lua")),
+    ("suspension_records", include_str!("../lua/suspension_records.lua")),
     ("suspension", include_str!("../lua/suspension.lua")),
     ("signal", include_str!("../lua/signal.lua")),
     ("budget", include_str!("../lua/budget.lua")),
@@ -25,6 +27,7 @@ const FILES: &[(&str, &str)] = &[
     ("reads", include_str!("../lua/reads.lua")),
     ("maintenance", include_str!("../lua/maintenance.lua")),
     ("rebuild", include_str!("../lua/rebuild.lua")),
+    ("flow_rebuild", include_str!("../lua/flow_rebuild.lua")),
 ];
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 
