@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ff_backend_memory::MemoryBackend;
 use ff_conformance::{Damage, DamageKind, Fixture, Harness, TestName};
+use ff_core::engine_backend::EngineBackend;
 use ff_core::time::ManualClock;
 
 struct Memory;
@@ -12,6 +13,14 @@ impl Harness for Memory {
     async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
         let backend = MemoryBackend::with_manual_clock(clock.clone());
         Fixture::new(Arc::new(backend.clone()), clock).with_guard(backend)
+    }
+
+    async fn second(&self, fixture: &Fixture) -> Option<Arc<dyn EngineBackend>> {
+        Some(Arc::new(fixture.guard::<MemoryBackend>()?.clone()))
+    }
+
+    fn histories(&self) -> (u64, u64) {
+        (20_000, 500_000)
     }
 
     async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use ff_backend_valkey::{Options, ValkeyBackend};
 use ff_conformance::{Damage, DamageKind, Fixture, Harness, TestName};
 use ff_core::contracts::DescribeExecutionArgs;
-use ff_core::engine_backend::ReadsOps;
+use ff_core::engine_backend::{EngineBackend, ReadsOps};
 use ff_core::ids::ExecutionId;
 use ff_core::time::ManualClock;
 use ff_testserver::{Kind, Server};
@@ -115,6 +115,20 @@ impl Harness for Valkey {
         let connection = client.get_multiplexed_async_connection().await.expect("the private server answers");
         let keys = Keys { prefix, backend: backend.clone(), connection, saved: Mutex::default() };
         Fixture::new(Arc::new(backend), clock).with_guard(keys)
+    }
+
+    async fn second(&self, fixture: &Fixture) -> Option<Arc<dyn EngineBackend>> {
+        let keys = fixture.guard::<Keys>()?;
+        let mut options = Options::default();
+        options.prefix.clone_from(&keys.prefix);
+        options.clock = Some(fixture.clock.clone());
+        options.key_load_burst = None;
+        let second = ValkeyBackend::connect(&self.server.url(), options).await.expect("the private server answers");
+        Some(Arc::new(second))
+    }
+
+    fn histories(&self) -> (u64, u64) {
+        (5_000, 100_000)
     }
 
     async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {

@@ -99,6 +99,19 @@ pub trait Harness: Send + Sync + 'static {
     /// A fresh, empty, isolated backend that reads `clock`, with the default [`ff_core::bounds::Deployment`].
     fn open(&self, test: &TestName, clock: ManualClock) -> impl Future<Output = Fixture> + Send;
 
+    /// Another handle on the fixture's state and clock, as another process would have it, if the harness can make one. In
+    /// the concurrent tier half of the clients use it. A call that was made over a handle and whose future was dropped must
+    /// have had its effect, or never have one, when a later call over the same handle is answered.
+    fn second(&self, fixture: &Fixture) -> impl Future<Output = Option<Arc<dyn EngineBackend>>> + Send {
+        let _ = fixture;
+        async { None }
+    }
+
+    /// How many histories the concurrent tier plays, on every push and on demand: fewer where each is slow.
+    fn histories(&self) -> (u64, u64) {
+        (2_000, 100_000)
+    }
+
     /// Damages the store behind the fixture's back, if the harness can; answers whether it did.
     ///
     /// Nothing that a reader caches may outlive the damage. A damage that finds nothing to harm (an execution that does

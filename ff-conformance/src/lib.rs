@@ -24,7 +24,9 @@
 //! Put it in `tests/conformance.rs` with `harness = false`; it then lists, filters and reports its trials like any test.
 
 pub mod cases;
+pub mod concurrent;
 mod harness;
+pub mod linear;
 pub mod random;
 mod run;
 pub mod stage;

@@ -79,7 +79,7 @@ pub fn draw(seed: u64, steps: usize) -> Vec<Step> {
 }
 
 /// How often each action is drawn: what makes state weighs more than what reads it.
-fn weights() -> Vec<(Action, u32)> {
+pub(crate) fn weights() -> Vec<(Action, u32)> {
     let mut weights = vec![(Action::Clock, 18)];
     weights.extend(OpName::ALL.iter().map(|name| {
         let weight = match name {
@@ -214,7 +214,7 @@ async fn compare(
 }
 
 /// Whether two answers agree. Page boundaries and the count of what a rebuild examined are a backend's own.
-fn agree(expected: &Result<Outcome, EngineError>, actual: &Result<Outcome, EngineError>) -> bool {
+pub(crate) fn agree(expected: &Result<Outcome, EngineError>, actual: &Result<Outcome, EngineError>) -> bool {
     match (expected, actual) {
         (Ok(Outcome::RebuildIndexes(a)), Ok(Outcome::RebuildIndexes(b))) => {
             a.repaired == b.repaired && a.corrupt == b.corrupt

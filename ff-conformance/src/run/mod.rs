@@ -1,6 +1,7 @@
 //! The command line: tiers are chosen here; their trials are listed, filtered and run by libtest-mimic.
 
 mod cases;
+mod concurrent;
 mod random;
 mod sizes;
 mod trial;
@@ -44,6 +45,8 @@ tiers! {
     Cases "cases" cases::trials,
     /// Random sequences, the same on the backend and on the reference model.
     Random "random" random::trials,
+    /// Clients in parallel: what they were answered must have an order that the reference model explains.
+    Concurrent "concurrent" concurrent::trials,
 }
 
 /// Runs the suite on the backend that `start` opens, and exits.
