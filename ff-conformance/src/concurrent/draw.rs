@@ -25,15 +25,8 @@ pub enum Theme {
 
 impl Theme {
     /// Every theme, in the order in which seeds take turns.
-    pub const ALL: [Self; 7] = [
-        Self::Claims,
-        Self::Endings,
-        Self::Leases,
-        Self::Signals,
-        Self::Flows,
-        Self::Resources,
-        Self::Everything,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Claims, Self::Endings, Self::Leases, Self::Signals, Self::Flows, Self::Resources, Self::Everything];
 
     /// What one client does first, so that there is something to meet over.
     fn founding(self) -> &'static [OpName] {

@@ -33,9 +33,8 @@ impl Specification for Rules {
     fn agrees(&self, asked: &Asked, expected: &Self::Outcome, actual: &Self::Outcome) -> bool {
         let code = |outcome: &Self::Outcome| outcome.as_ref().err().and_then(EngineError::code);
         let signal = matches!(asked.operation, Operation::DeliverSignal(_) | Operation::BufferSignal(_));
-        let cached = signal
-            && code(expected) == Some(Code::InvalidToken)
-            && code(actual) == Some(Code::TokenSourceMismatch);
+        let cached =
+            signal && code(expected) == Some(Code::InvalidToken) && code(actual) == Some(Code::TokenSourceMismatch);
         cached || agree(expected, actual)
     }
 

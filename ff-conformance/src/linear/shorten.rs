@@ -5,10 +5,11 @@
 //!
 //! 1. What comes after the first answer that no order explains, the **culprit**, is cut off: every beginning of a
 //!    linearizable history is linearizable.
-//! 2. A call whose answer is forgotten may have happened or not. If the rest is a contradiction whichever, the call is left
-//!    out.
-//! 3. Else it is left out if the rest without the culprit has an order still, the rest with it has none, and the
-//!    specification would tell the culprit the same as before.
+//! 2. A call whose answer is forgotten may have happened or not. If the rest, with all such calls, is a contradiction
+//!    whichever, the call is left out.
+//! 3. That soon makes the search too long. Then a call is left out if the rest is a contradiction whether this call happened
+//!    or not, the rest without the culprit has an order still, and the specification would tell the culprit the same as
+//!    before.
 
 use super::{Bound, Call, History, Specification, Verdict, check};
 
@@ -66,94 +67,123 @@ fn beginning<S: Specification>(
     Some((calls, culprit))
 }
 
+/// A history that is being shortened.
+struct Shortening<'a, S: Specification> {
+    specification: &'a S,
+    bound: Bound,
+    /// What is left, by invocation.
+    calls: Vec<CallOf<S>>,
+    /// Calls that were left out in the second way: they may have happened or not.
+    silent: Vec<CallOf<S>>,
+    /// The position of the culprit.
+    culprit: usize,
+    /// What the specification would tell it.
+    said: Option<S::Outcome>,
+}
+
+impl<S: Specification> Shortening<'_, S> {
+    fn check(&self, calls: &[&[CallOf<S>]], bound: Bound) -> Verdict<S::Outcome> {
+        check(self.specification, &calls.concat(), bound)
+    }
+
+    /// Leaves out these calls, given in order, if the contradiction stays what it is.
+    fn leave_out(&mut self, gone: &[usize]) -> bool {
+        let mut rest = self.calls.clone();
+        let mut hushed = Vec::new();
+        for at in gone.iter().rev() {
+            let mut call = rest.remove(*at);
+            call.answer = None;
+            if !self.specification.only_reads(&call.operation) {
+                hushed.push(call);
+            }
+        }
+        let moved = self.culprit - gone.iter().filter(|at| **at < self.culprit).count();
+        // Few configurations: calls without an answer make a search long.
+        let few = Bound(self.bound.0.min(400));
+        let whichever = self.check(&[&rest, &self.silent, &hushed], few);
+        if whichever.is_not() {
+            self.silent.extend(hushed);
+            self.said = told(&whichever, moved);
+            (self.calls, self.culprit) = (rest, moved);
+            return true;
+        }
+        if self.said.is_none() || !self.check(&[&rest, &hushed], few).is_not() {
+            return false;
+        }
+        let with = self.check(&[&rest, &self.silent], self.bound);
+        if !with.is_not() || told(&with, moved) != self.said {
+            return false;
+        }
+        let mut without = rest.clone();
+        without.remove(moved);
+        if !self.check(&[&without, &self.silent], self.bound).is_linearizable() {
+            return false;
+        }
+        (self.calls, self.culprit) = (rest, moved);
+        true
+    }
+
+    /// Tries ever smaller runs of calls, from the newest to the oldest: what came last depends on what came first.
+    fn leave_out_runs(&mut self) {
+        let mut run = self.calls.len().div_ceil(2).max(1);
+        loop {
+            let mut shorter = false;
+            let mut end = self.calls.len();
+            while end > 0 {
+                let from = end.saturating_sub(run);
+                let gone: Vec<usize> = (from..end).filter(|at| *at != self.culprit).collect();
+                shorter |= !gone.is_empty() && self.leave_out(&gone);
+                end = from;
+            }
+            if run == 1 && !shorter {
+                return;
+            }
+            run = run.div_ceil(2);
+        }
+    }
+
+    /// Tries two calls at once: what one makes the other takes away.
+    fn leave_out_pairs(&mut self) {
+        let mut last = self.calls.len();
+        while last > 1 {
+            last = last.min(self.calls.len()).saturating_sub(1);
+            let firsts = (0..last).rev().filter(|first| *first != self.culprit && last != self.culprit);
+            for first in firsts.collect::<Vec<_>>() {
+                if self.leave_out(&[first, last]) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Pairs are tried only among so few calls.
+const PAIRS_AMONG: usize = 24;
+
 /// Leaves out what the contradiction does not need. `None` if the history is no contradiction within the bound.
 pub fn shorten<S: Specification>(
     specification: &S,
     history: &History<S>,
     bound: Bound,
 ) -> Option<Shortened<S::Operation, S::Outcome>> {
-    let (mut calls, mut culprit) = beginning(specification, history, bound)?;
-    let first = check(specification, &calls, bound);
+    let (begun, culprit) = beginning(specification, history, bound)?;
+    let at = begun.get(culprit)?.invoked;
+    // Without an answer a call says nothing: it explains nothing away, or there would be no contradiction.
+    let (calls, silent): (Vec<_>, Vec<_>) = begun.into_iter().partition(|call| call.answer.is_some());
+    let culprit = calls.iter().position(|call| call.invoked == at)?;
+    let mut left = Shortening { specification, bound, calls, silent, culprit, said: None };
+    let first = left.check(&[&left.calls, &left.silent], bound);
     if !first.is_not() {
         return None;
     }
-    let mut said = told(&first, culprit);
-    // Without an answer a call says nothing: it explains nothing away, or there would be no contradiction.
-    let mut silent: Vec<CallOf<S>> = Vec::new();
-    let mut at = 0;
-    while at < calls.len() {
-        if calls[at].answer.is_none() {
-            silent.push(calls.remove(at));
-            culprit -= usize::from(at < culprit);
-        } else {
-            at += 1;
-        }
-    }
-    if !check(specification, &[calls.clone(), silent.clone()].concat(), bound).is_not() {
-        return None;
-    }
-    let mut run = calls.len().div_ceil(2).max(1);
-    loop {
-        let mut shorter = false;
-        // From the newest to the oldest: what came last depends on what came first.
-        let mut end = calls.len();
-        while end > 0 {
-            let from = end.saturating_sub(run);
-            let gone: Vec<usize> = (from..end).filter(|at| *at != culprit).collect();
-            if !gone.is_empty() && leave_out(specification, &mut calls, &mut silent, &mut culprit, &gone, &mut said, bound) {
-                shorter = true;
-            }
-            end = from;
-        }
-        if run == 1 && !shorter {
-            break;
-        }
-        run = if run == 1 { 1 } else { run.div_ceil(2) };
+    left.said = told(&first, culprit);
+    left.leave_out_runs();
+    if left.calls.len() <= PAIRS_AMONG {
+        left.leave_out_pairs();
+        left.leave_out_runs();
     }
     // Calls whose answers do not matter are not shown: with or without them there is no order.
-    let verdict = check(specification, &calls, bound);
-    let left_out = history.len() - calls.len();
-    Some(Shortened { calls, left_out, verdict })
-}
-
-/// Leaves out these calls if the contradiction stays what it is.
-fn leave_out<S: Specification>(
-    specification: &S,
-    calls: &mut Vec<CallOf<S>>,
-    silent: &mut Vec<CallOf<S>>,
-    culprit: &mut usize,
-    gone: &[usize],
-    said: &mut Option<S::Outcome>,
-    bound: Bound,
-) -> bool {
-    let mut rest = calls.clone();
-    let mut hushed = Vec::new();
-    for at in gone.iter().rev() {
-        let mut call = rest.remove(*at);
-        call.answer = None;
-        if !specification.only_reads(&call.operation) {
-            hushed.push(call);
-        }
-    }
-    let moved = *culprit - gone.iter().filter(|at| *at < culprit).count();
-    // Few configurations: calls without an answer make a search long, and the second way is there.
-    let few = Bound(bound.0.min(400));
-    let whichever = check(specification, &[rest.clone(), silent.clone(), hushed.clone()].concat(), few);
-    if whichever.is_not() {
-        silent.extend(hushed);
-        (*calls, *culprit) = (rest, moved);
-        *said = told(&whichever, moved);
-        return true;
-    }
-    let with = check(specification, &[rest.clone(), silent.clone()].concat(), bound);
-    if !with.is_not() || said.is_none() || told(&with, moved) != *said {
-        return false;
-    }
-    let mut without = rest.clone();
-    without.remove(moved);
-    if !check(specification, &[without, silent.clone()].concat(), bound).is_linearizable() {
-        return false;
-    }
-    (*calls, *culprit) = (rest, moved);
-    true
+    let verdict = check(specification, &left.calls, bound);
+    let left_out = history.len() - left.calls.len();
+    Some(Shortened { calls: left.calls, left_out, verdict })
 }

@@ -50,10 +50,14 @@ fn run_block<H: Harness>(harness: &Arc<H>, seeds: impl Iterator<Item = u64>, tal
             Judgement::Linearizable => {}
             Judgement::GaveUp => given_up += 1,
             Judgement::Wrong(table) => {
-                let again = format!("seed {seed} (FF_SEED={seed} FF_HISTORIES=200 plays it often: no two runs meet alike)");
+                let again =
+                    format!("seed {seed} (FF_SEED={seed} FF_HISTORIES=200 plays it often: no two runs meet alike)");
                 return Err(Failed::from(format!("{again}\n{table}")));
             }
         }
+    }
+    if given_up > 0 {
+        println!("the search was given up in {given_up} of {played} histories");
     }
     if given_up * 100 > played {
         return Err(Failed::from(format!("the search was given up in {given_up} of {played} histories")));
