@@ -127,10 +127,6 @@ impl Harness for Valkey {
         Some(Arc::new(second))
     }
 
-    fn histories(&self) -> (u64, u64) {
-        (5_000, 100_000)
-    }
-
     async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {
         let Some(keys) = fixture.guard::<Keys>() else { return false };
         keys.damage(damage).await.unwrap_or(false)

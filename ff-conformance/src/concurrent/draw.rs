@@ -264,7 +264,7 @@ pub fn draw(seed: u64) -> Plan {
             let name = name.map_or(OpName::Sweep, |(name, _)| *name);
             let client = rng.usize(0..clients);
             // A third of the clients is impatient now and then.
-            let leaves = client % 3 == 0 && name.writes() && lost < MAX_LOST && rng.u32(0..100) < 12;
+            let leaves = client.is_multiple_of(3) && name.writes() && lost < MAX_LOST && rng.u32(0..100) < 12;
             lost += usize::from(leaves);
             let draw = Draw {
                 step: step(name, &mut rng),

@@ -5,11 +5,12 @@
 //!
 //! 1. What comes after the first answer that no order explains, the **culprit**, is cut off: every beginning of a
 //!    linearizable history is linearizable.
-//! 2. A call whose answer is forgotten may have happened or not. If the rest, with all such calls, is a contradiction
-//!    whichever, the call is left out.
-//! 3. That soon makes the search too long. Then a call is left out if the rest is a contradiction whether this call happened
-//!    or not, the rest without the culprit has an order still, and the specification would tell the culprit the same as
-//!    before.
+//! 2. A call is left out if the rest is a contradiction whether this call, and those left out before it, happened or not.
+//! 3. That soon makes the search too long. Then it is enough that the rest is one whether this call happened or not, and that
+//!    the specification would tell the culprit the same as before.
+//!
+//! In either way the rest without the culprit must still have an order: so no call is left that only looks wrong because
+//! what it needs was left out.
 
 use super::{Bound, Call, History, Specification, Verdict, check};
 
@@ -73,7 +74,7 @@ struct Shortening<'a, S: Specification> {
     bound: Bound,
     /// What is left, by invocation.
     calls: Vec<CallOf<S>>,
-    /// Calls that were left out in the second way: they may have happened or not.
+    /// Calls that were left out in the second way, without their answers.
     silent: Vec<CallOf<S>>,
     /// The position of the culprit.
     culprit: usize,
@@ -98,25 +99,23 @@ impl<S: Specification> Shortening<'_, S> {
             }
         }
         let moved = self.culprit - gone.iter().filter(|at| **at < self.culprit).count();
-        // Few configurations: calls without an answer make a search long.
-        let few = Bound(self.bound.0.min(400));
-        let whichever = self.check(&[&rest, &self.silent, &hushed], few);
-        if whichever.is_not() {
-            self.silent.extend(hushed);
-            self.said = told(&whichever, moved);
-            (self.calls, self.culprit) = (rest, moved);
-            return true;
-        }
-        if self.said.is_none() || !self.check(&[&rest, &hushed], few).is_not() {
-            return false;
-        }
-        let with = self.check(&[&rest, &self.silent], self.bound);
-        if !with.is_not() || told(&with, moved) != self.said {
-            return false;
-        }
         let mut without = rest.clone();
         without.remove(moved);
-        if !self.check(&[&without, &self.silent], self.bound).is_linearizable() {
+        if !self.check(&[&without], self.bound).is_linearizable() {
+            return false;
+        }
+        let with = self.check(&[&rest], self.bound);
+        let told = told(&with, moved);
+        // Few configurations: calls without an answer make a search long.
+        let few = Bound(self.bound.0.min(400));
+        if self.check(&[&rest, &self.silent, &hushed], few).is_not() {
+            self.silent.extend(hushed);
+            self.said = told;
+        } else if !with.is_not()
+            || self.said.is_none()
+            || told != self.said
+            || !self.check(&[&rest, &hushed], few).is_not()
+        {
             return false;
         }
         (self.calls, self.culprit) = (rest, moved);
@@ -167,12 +166,8 @@ pub fn shorten<S: Specification>(
     bound: Bound,
 ) -> Option<Shortened<S::Operation, S::Outcome>> {
     let (begun, culprit) = beginning(specification, history, bound)?;
-    let at = begun.get(culprit)?.invoked;
-    // Without an answer a call says nothing: it explains nothing away, or there would be no contradiction.
-    let (calls, silent): (Vec<_>, Vec<_>) = begun.into_iter().partition(|call| call.answer.is_some());
-    let culprit = calls.iter().position(|call| call.invoked == at)?;
-    let mut left = Shortening { specification, bound, calls, silent, culprit, said: None };
-    let first = left.check(&[&left.calls, &left.silent], bound);
+    let mut left = Shortening { specification, bound, calls: begun, silent: Vec::new(), culprit, said: None };
+    let first = left.check(&[&left.calls], bound);
     if !first.is_not() {
         return None;
     }
@@ -182,7 +177,6 @@ pub fn shorten<S: Specification>(
         left.leave_out_pairs();
         left.leave_out_runs();
     }
-    // Calls whose answers do not matter are not shown: with or without them there is no order.
     let verdict = check(specification, &left.calls, bound);
     let left_out = history.len() - left.calls.len();
     Some(Shortened { calls: left.calls, left_out, verdict })
