@@ -1,0 +1,159 @@
+//! One server process on a loopback port, that can be killed and started again on the same data.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::Kind;
+
+/// A port that nobody uses at the moment. Between this and its use somebody else may take it; then the start fails.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// A server with a folder of its own.
+#[derive(Debug)]
+pub struct Process {
+    kind: Kind,
+    folder: TempDir,
+    port: u16,
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts a server that listens on `port` in the way that `args` say, and waits for it. `prepare` fills its folder.
+    ///
+    /// # Errors
+    /// When the program is missing or does not listen within ten seconds.
+    pub fn start(
+        kind: Kind,
+        port: u16,
+        args: impl IntoIterator<Item = String>,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let folder = TempDir::with_prefix("ff-")?;
+        prepare(folder.path())?;
+        let mut process = Self { kind, folder, port, args: args.into_iter().collect(), child: None };
+        process.restart()?;
+        Ok(process)
+    }
+
+    /// Starts it again, if it does not run.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub fn restart(&mut self) -> io::Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        let child = Command::new(self.kind.program())
+            .args(&self.args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.kind.program())))?;
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if let Some(status) = child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended at once: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The URL of a plain connection.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn connection(&self) -> io::Result<redis::Connection> {
+        let client = redis::Client::open(self.url()).map_err(io::Error::other)?;
+        client.get_connection_with_timeout(Duration::from_secs(2)).map_err(io::Error::other)
+    }
+
+    /// Runs a command and gives its answer as text.
+    ///
+    /// # Errors
+    /// Those of the server, and when it does not answer.
+    pub fn ask(&self, words: &[&str]) -> io::Result<String> {
+        let mut command = redis::cmd(words.first().copied().unwrap_or("PING"));
+        for word in words.iter().skip(1) {
+            command.arg(*word);
+        }
+        let value: redis::Value = command.query(&mut self.connection()?).map_err(io::Error::other)?;
+        Ok(redis::from_redis_value::<String>(value).unwrap_or_default())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Errors
+/// When it does not within `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!("in vain: {what}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A server without persistence on a loopback port, with further arguments.
+///
+/// # Errors
+/// See [`Process::start`].
+pub fn plain(kind: Kind, more: &[&str]) -> io::Result<Process> {
+    let port = free_port()?;
+    let mut args: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--port"].map(str::to_owned).into();
+    args.push(port.to_string());
+    args.extend(more.iter().map(|arg| (*arg).to_owned()));
+    Process::start(kind, port, args, |_| Ok(()))
+}
