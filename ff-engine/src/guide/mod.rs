@@ -7,6 +7,7 @@
 //! 5. [Budgets and quotas](budgets)
 //! 6. [Testing](testing)
 //! 7. [Operating](operating)
+//! 8. [Writing your own backend](backends)
 
 #[doc = include_str!("getting_started.md")]
 pub mod getting_started {}
@@ -29,3 +30,7 @@ pub mod testing {}
 
 #[doc = include_str!("operating.md")]
 pub mod operating {}
+
+#[cfg(feature = "memory")]
+#[doc = include_str!("backends.md")]
+pub mod backends {}
