@@ -103,8 +103,9 @@ impl Budget {
         call!(self.engine, create_budget(args)).map(drop).map_err(Error::from)
     }
 
-    /// Adds usage that has happened. `key` names the report, so that a repeated one counts once (for a day); handlers
-    /// use [`Context::report_usage`](crate::Context::report_usage), which sees to that.
+    /// Adds usage that has happened. `key` names the report, so that who makes it twice is counted once (for a day);
+    /// handlers use [`Context::report_usage`](crate::Context::report_usage), which sees to that. Without one, each call
+    /// counts, and counts once: it is repeated under a key of its own when its answer is lost.
     ///
     /// # Errors
     /// `budget_not_found`, `dedup_key_conflict`, and the backend's errors.
@@ -131,7 +132,8 @@ impl Budget {
             .budget_id(self.id.clone())
             .amounts(vec![(Dimension::new(dimension)?, amount)])
             .mode(mode)
-            .maybe_dedup_key(key)
+            // A report without a key counts again when it is repeated.
+            .dedup_key(key.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()))
             .build();
         call!(self.engine, report_usage(args)).map_err(Error::from)
     }

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
 use ff_core::engine_backend::EngineBackend;
+#[cfg(feature = "valkey")]
+use ff_core::error::Applied;
+use ff_core::error::EngineError;
 use ff_core::ids::{BudgetId, ExecutionId, FlowId, LaneId, Namespace, QuotaPolicyId};
 use ff_core::layer::Layered;
 use ff_core::policy::Capabilities;
@@ -95,6 +98,18 @@ pub struct EngineBuilder {
     unobserved: bool,
 }
 
+/// A server that is not reached is a matter of the store, as in every later call; the rest is one of how it was opened.
+#[cfg(feature = "valkey")]
+fn not_opened(error: ff_backend_valkey::ConnectError) -> Error {
+    let message = format!("cannot open the store: {error}");
+    match error {
+        ff_backend_valkey::ConnectError::Server(_) => {
+            Error::Engine(EngineError::Transport { applied: Applied::No, message })
+        }
+        _ => Error::Setup(message),
+    }
+}
+
 impl EngineBuilder {
     /// Leaves out the spans and metrics of operations, for who puts a layer of its own around the backend.
     #[must_use]
@@ -127,8 +142,9 @@ impl EngineBuilder {
     /// Opens the store at `url`.
     ///
     /// # Errors
-    /// [`Error::Url`] for an address that this build cannot open; the message says what to write instead. Otherwise as
-    /// [`Self::open`].
+    /// [`Error::Url`] for an address that this build cannot open; the message says what to write instead.
+    /// [`Error::Engine`] with `Transport` for a server that is not reached, [`Error::Setup`] for one that cannot be used as
+    /// asked: another number of partitions, a newer library, a server that evicts keys. Otherwise as [`Self::open`].
     pub async fn connect(self, url: &str) -> Result<Engine> {
         match url::parse(url)? {
             #[cfg(feature = "memory")]
@@ -145,8 +161,7 @@ impl EngineBuilder {
                 options.deployment = url::deployment(partitions, max_payload_bytes);
                 options.prefix = prefix.unwrap_or(options.prefix);
                 let opened = ff_backend_valkey::ValkeyBackend::connect(&url.0, options).await;
-                let backend = opened.map_err(|error| Error::Setup(format!("cannot open the store: {error}")))?;
-                self.open(Arc::new(backend)).await
+                self.open(Arc::new(opened.map_err(not_opened)?)).await
             }
             #[cfg(not(feature = "valkey"))]
             url::Address::Valkey { url, .. } => {
@@ -186,8 +201,10 @@ impl EngineBuilder {
 impl Engine {
     /// Opens the store at `url`: `memory:` is an empty one in this process, `memory:?partitions=4` with four
     /// partitions, `&max_payload_bytes=` with another bound than 1 MiB. With the feature `valkey`, `redis://host:port/0` is
-    /// a Valkey or Redis server (`rediss://` with TLS), with the same parameters and `&prefix=`, which isolates
-    /// applications on one server; the number of partitions is fixed at first use.
+    /// a Valkey or Redis server, with the same parameters and `&prefix=`, which isolates applications on one server; the
+    /// number of partitions is fixed at first use. `rediss://` is the same with TLS, `redis+unix:///path` a socket,
+    /// `redis+cluster://` and `redis+sentinel://` name several servers; `valkey` may stand for `redis`. What each of them
+    /// takes is documented at the backend's `connect`.
     ///
     /// # Errors
     /// See [`EngineBuilder::connect`].
@@ -263,8 +280,8 @@ impl Engine {
     }
 
     /// Notes how a round of maintenance went.
-    pub(crate) fn swept(&self, swept: Result<&Swept, &Error>) {
-        self.shared.maintained.lock().note(swept);
+    pub(crate) fn swept(&self, swept: &Swept, error: Option<&EngineError>) {
+        self.shared.maintained.lock().note(swept, error);
     }
 
     /// Reaches the store, and says how it is and how the background work of this process goes.

@@ -6,18 +6,14 @@ use bytes::Bytes;
 use ff_core::contracts::{CreateExecutionArgs, CreateExecutionResult};
 use ff_core::ids::ExecutionId;
 use ff_core::operation::{Operation, Outcome};
+use ff_core::time::When;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::options::{Options, setters};
 use crate::payload::JSON;
-use crate::repeat::{call, together};
-
-/// How many creations are sent together.
-const BATCH: usize = 256;
-/// How often one is repeated that does not get through.
-const REPEATS: u32 = 8;
+use crate::repeat::{BATCH, REPEATS, call, together};
 
 /// An execution on its way. Mistakes are reported by [`submit`](Self::submit).
 ///
@@ -89,8 +85,10 @@ impl ExecutionBuilder {
     /// errors.
     pub async fn submit(self) -> Result<Handle> {
         let (engine, args) = self.args()?;
-        let result = call!(engine, create_execution(args))?;
-        Ok(created(&engine, &result))
+        let (partition, timers) = (args.execution_id.partition(), timers(&args));
+        let result = call!(engine, create_execution(args));
+        engine.agenda().armed_when(partition, timers);
+        Ok(created(&engine, &result?))
     }
 
     fn args(self) -> Result<(Engine, CreateExecutionArgs)> {
@@ -103,7 +101,6 @@ impl ExecutionBuilder {
             Some(key) => ExecutionId::keyed(config, engine.namespace(), key),
             None => ExecutionId::new(config),
         });
-        options.arm(&engine, execution_id.partition());
         let args = CreateExecutionArgs::builder()
             .execution_id(execution_id)
             .namespace(engine.namespace().clone())
@@ -120,6 +117,11 @@ impl ExecutionBuilder {
             .build();
         Ok((engine, args))
     }
+}
+
+/// The timers that a creation arms.
+fn timers(args: &CreateExecutionArgs) -> impl Iterator<Item = When> + use<> {
+    [args.delay, args.policy.timeouts.deadline].into_iter().flatten()
 }
 
 fn created(engine: &Engine, result: &CreateExecutionResult) -> Handle {
@@ -148,11 +150,12 @@ impl Engine {
         let mut handles = Vec::new();
         let mut builders = builders.into_iter().peekable();
         while builders.peek().is_some() {
-            let (mut batch, mut places) = (Vec::new(), Vec::new());
+            let (mut batch, mut places, mut due) = (Vec::new(), Vec::new(), Vec::new());
             for builder in builders.by_ref().take(BATCH) {
                 match builder.args() {
                     Ok((_, args)) => {
                         places.push(handles.len());
+                        due.push((args.execution_id.partition(), timers(&args)));
                         batch.push(Operation::CreateExecution(args));
                         // Replaced by the answer.
                         handles.push(Err(Error::Setup("not submitted".into())));
@@ -160,7 +163,11 @@ impl Engine {
                     Err(mistake) => handles.push(Err(mistake)),
                 }
             }
-            for (place, answer) in places.into_iter().zip(together(self, batch, REPEATS).await) {
+            let answers = together(self, batch, REPEATS).await;
+            for (partition, timers) in due {
+                self.agenda().armed_when(partition, timers);
+            }
+            for (place, answer) in places.into_iter().zip(answers) {
                 let Some(handle) = handles.get_mut(place) else { continue };
                 *handle = match answer {
                     Ok(Outcome::CreateExecution(result)) => Ok(created(self, &result)),

@@ -319,7 +319,8 @@ impl fmt::Display for Explanation {
             Why::Dependencies { unresolved, edges, .. } => {
                 write!(f, "it waits for {unresolved} other executions of its flow")?;
                 if let Some(first) = edges.first() {
-                    let others = edges.len() - 1;
+                    // Not all of them need be listed.
+                    let others = unresolved.saturating_sub(1);
                     write!(f, ": {}", first.upstream_execution_id)?;
                     if others > 0 {
                         write!(f, " and {others} more")?;

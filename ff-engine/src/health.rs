@@ -1,9 +1,9 @@
 //! How the store is, and how the background work of this process goes.
 
 use ff_core::engine_backend::{Durability, Health};
+use ff_core::error::EngineError;
 use ff_core::time::{Clock, SystemClock, TimestampMs};
 
-use crate::error::Error;
 use crate::maintenance::Swept;
 
 /// What [`Engine::health`](crate::Engine::health) answers.
@@ -64,19 +64,15 @@ pub struct MaintenanceHealth {
 }
 
 impl MaintenanceHealth {
-    pub(crate) fn note(&mut self, swept: Result<&Swept, &Error>) {
-        match swept {
-            Ok(swept) => {
-                self.last_success_at = Some(SystemClock.now());
-                self.failures_in_a_row = 0;
-                self.last_error = None;
-                self.done += swept.done;
-                self.corrupt += swept.corrupt;
-            }
-            Err(error) => {
-                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                self.last_error = Some(error.to_string());
-            }
+    pub(crate) fn note(&mut self, swept: &Swept, error: Option<&EngineError>) {
+        self.done += swept.done;
+        self.corrupt += swept.corrupt;
+        self.last_error = error.map(ToString::to_string);
+        if error.is_some() {
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        } else {
+            self.last_success_at = Some(SystemClock.now());
+            self.failures_in_a_row = 0;
         }
     }
 }

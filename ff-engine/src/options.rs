@@ -1,14 +1,18 @@
 //! What an execution's creator may ask for, the same for a stand-alone execution and for a flow's task.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ff_core::ids::LaneId;
+use bytes::Bytes;
+use ff_core::contracts::FlowMemberSpec;
+use ff_core::ids::{DataName, ExecutionId, LaneId};
 use ff_core::policy::ExecutionPolicy;
 use ff_core::time::When;
 
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::payload::JSON;
 use crate::retries::{Retries, millis};
 
 /// The options, and the first mistake in them: reported when the work is submitted.
@@ -34,14 +38,34 @@ impl Options {
         self.mistake.get_or_insert(error);
     }
 
-    /// Notes when its timers are due, so that this process looks then.
-    pub(crate) fn arm(&self, engine: &Engine, partition: u16) {
-        for when in [self.delay, self.policy.timeouts.deadline].into_iter().flatten() {
-            match when {
-                When::At(at) => engine.agenda().armed(partition, at),
-                When::After(ms) => engine.agenda().armed_after(partition, ms),
-            }
-        }
+    /// The timers that its creation arms.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = When> + use<> {
+        [self.delay, self.policy.timeouts.deadline].into_iter().flatten()
+    }
+
+    /// A flow's member with these options, in `lane` if they name none.
+    pub(crate) fn into_member(
+        self,
+        engine: &Engine,
+        execution_id: ExecutionId,
+        name: DataName,
+        lane: &LaneId,
+        kind: String,
+        payload: Bytes,
+    ) -> FlowMemberSpec {
+        FlowMemberSpec::builder()
+            .name(name)
+            .execution_id(execution_id)
+            .lane_id(self.lane.unwrap_or_else(|| lane.clone()))
+            .kind(kind)
+            .payload(payload)
+            .payload_encoding(JSON)
+            .priority(self.priority)
+            .tags(self.tags)
+            .policy(Arc::new(self.policy))
+            .maybe_delay(self.delay)
+            .maybe_creator(engine.creator().map(str::to_owned))
+            .build()
     }
 
     pub(crate) fn retries(&mut self, retries: Retries) {

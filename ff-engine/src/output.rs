@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 use crate::poll::Pace;
 use crate::repeat::call;
 
-/// How long one look waits for a frame.
-const BLOCK_MS: u64 = 10_000;
+/// How long one look waits for a frame: well below the time after which a client gives an answer up for lost (10 s on
+/// Valkey), whatever a backend makes of a call that waits.
+pub(crate) const BLOCK_MS: u64 = 5_000;
 /// Frames taken by one look.
 const PAGE: u32 = 200;
 

@@ -3,26 +3,35 @@
 use std::future::Future;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use ff_core::error::EngineError;
 use ff_core::operation::{Operation, Outcome};
 
 use crate::engine::Engine;
 
-/// Repeats a call that did not reach the backend, or whose answer was lost, at most 8 times within some five seconds.
-/// `call` must make the same call each time: ids and all.
+/// How often a call is repeated that does not get through: within some five seconds.
+pub(crate) const REPEATS: usize = 8;
+/// How many operations are sent together.
+pub(crate) const BATCH: usize = 256;
+
+/// The pauses between repeats: 20 ms, each twice the one before, a second at most, and jitter.
+fn pauses(repeats: usize) -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_factor(2.0)
+        .with_max_times(repeats)
+        .with_jitter()
+}
+
+/// Repeats a call that did not reach the backend, or whose answer was lost. `call` must make the same call each time:
+/// ids and all.
 pub(crate) async fn unchanged<T, F, Fut>(call: F) -> Result<T, EngineError>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, EngineError>>,
 {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(1))
-        .with_factor(2.0)
-        .with_max_times(8)
-        .with_jitter();
-    call.retry(backoff).when(is_transport).await
+    call.retry(pauses(REPEATS)).when(is_transport).await
 }
 
 /// Carries out operations together, and repeats, unchanged and at most `repeats` times, those that did not get through.
@@ -30,21 +39,19 @@ where
 pub(crate) async fn together(
     engine: &Engine,
     operations: Vec<Operation>,
-    repeats: u32,
+    repeats: usize,
 ) -> Vec<Result<Outcome, EngineError>> {
     if operations.is_empty() {
         return Vec::new();
     }
-    let mut wait = Duration::from_millis(20);
     let mut results = engine.backend().execute_many(operations.clone()).await;
-    for _ in 0..repeats {
+    for pause in pauses(repeats).build() {
         let lost: Vec<usize> =
             results.iter().enumerate().filter(|(_, r)| r.as_ref().is_err_and(is_transport)).map(|(i, _)| i).collect();
         if lost.is_empty() {
             break;
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(1));
+        tokio::time::sleep(pause).await;
         let again = lost.iter().filter_map(|i| operations.get(*i).cloned()).collect();
         for (i, result) in lost.into_iter().zip(engine.backend().execute_many(again).await) {
             if let Some(slot) = results.get_mut(i) {
@@ -53,6 +60,18 @@ pub(crate) async fn together(
         }
     }
     results
+}
+
+/// Carries out operations of which later ones depend on earlier ones; the first refusal is the answer. What did not get
+/// through may have kept what follows it from being accepted, so all are repeated, unchanged: what was done answers as a
+/// repeat.
+pub(crate) async fn in_order(engine: &Engine, operations: &[Operation]) -> Result<(), EngineError> {
+    let carry_out = || async {
+        let results = engine.backend().execute_many(operations.to_vec()).await;
+        let lost = results.iter().find(|r| r.as_ref().is_err_and(is_transport)).cloned();
+        lost.into_iter().chain(results).try_for_each(|result| result.map(drop))
+    };
+    unchanged(carry_out).await
 }
 
 pub(crate) fn is_transport(error: &EngineError) -> bool {

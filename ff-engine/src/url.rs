@@ -3,7 +3,22 @@
 use crate::error::{Error, Result};
 
 /// The addresses that this crate knows, for messages.
-const KNOWN: &str = "use \"memory:\", \"redis://host:port/0\" or \"rediss://host:port/0\"";
+const KNOWN: &str = "use \"memory:\", or a Valkey or Redis server's: redis://host:port/0 (valkey:// is the same), rediss:// \
+                     or valkeys:// with TLS, redis+unix:///path, redis+cluster://a:1,b:2, redis+sentinel://a:1,b:2/service";
+
+/// The schemes of Valkey and Redis servers; the backend knows what each means.
+const VALKEY: [&str; 10] = [
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "redis+unix",
+    "valkey+unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+];
 
 /// A store, as a URL names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +66,27 @@ fn wrong(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
     Error::Url { problem: problem.into(), remedy: remedy.into() }
 }
 
-/// Reads a URL. Errors never repeat what stands behind the scheme: it may hold a password.
+/// Reads a URL. Errors repeat the scheme at most: what stands behind it may hold a password.
 pub(crate) fn parse(url: &str) -> Result<Address> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(wrong("the store's address has no scheme", KNOWN));
     };
     match scheme {
         "memory" => parse_memory(rest),
-        "redis" | "rediss" | "valkey" | "valkeys" => parse_valkey(url),
-        "redis+cluster" => Err(wrong(
-            "clusters cannot be opened by their address yet",
-            "open the backend yourself, and pass it to Engine::with_backend",
-        )),
-        other => Err(wrong(format!("{other:?} is no scheme of a store's address"), KNOWN)),
+        _ if VALKEY.contains(&scheme) && rest.starts_with("//") => parse_valkey(url),
+        // Without the slashes it may be a user's name or a password instead.
+        other if rest.starts_with("//") && is_scheme(other) => {
+            Err(wrong(format!("{other:?} is no scheme of a store's address"), KNOWN))
+        }
+        _ => Err(wrong("the store's address begins with no scheme that is known", KNOWN)),
     }
+}
+
+/// Whether a text has the form of a scheme.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.len() <= 16
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+.-".contains(&b))
 }
 
 fn parse_memory(rest: &str) -> Result<Address> {
@@ -79,7 +101,7 @@ fn parse_memory(rest: &str) -> Result<Address> {
         match key {
             "partitions" => partitions = Some(partitions_of(value, REMEDY)?),
             "max_payload_bytes" => max_payload_bytes = Some(payload_of(value, REMEDY)?),
-            _ => return Err(wrong(format!("memory: knows no parameter {key:?}"), REMEDY)),
+            _ => return Err(wrong("memory: has no such parameter", REMEDY)),
         }
     }
     Ok(Address::Memory { partitions, max_payload_bytes })
@@ -107,13 +129,13 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn partitions_of(value: &str, remedy: &str) -> Result<u16> {
-    let bad = || wrong(format!("there cannot be partitions={value}"), remedy);
+    let bad = || wrong("partitions= is a number from 1 to 16384", remedy);
     let n = value.parse().map_err(|_| bad())?;
     ff_core::partition::PartitionConfig::new(n).map(|_| n).ok_or_else(bad)
 }
 
 fn payload_of(value: &str, remedy: &str) -> Result<u64> {
-    let bad = || wrong(format!("payloads cannot be bounded by max_payload_bytes={value}"), remedy);
+    let bad = || wrong("max_payload_bytes= is a number from 1 to 67108864", remedy);
     let n: u64 = value.parse().map_err(|_| bad())?;
     if n == 0 || n > ff_core::bounds::Deployment::MAX_PAYLOAD_BYTES { Err(bad()) } else { Ok(n) }
 }
@@ -144,6 +166,48 @@ mod tests {
             let text = parse(bad).expect_err(bad).to_string();
             assert!(text.contains("write \"memory:\""), "{bad}: {text}");
         }
+    }
+
+    #[test]
+    fn every_scheme_of_a_server_goes_to_its_backend_as_it_is() {
+        for scheme in VALKEY {
+            let url = format!("{scheme}://one:7001,two:7002/service?protocol=resp3");
+            let address = parse(&format!("{url}&prefix=app")).expect(scheme);
+            let Address::Valkey { url: Secret(passed), prefix, .. } = address else { panic!("{scheme}: {address:?}") };
+            assert_eq!((passed, prefix.as_deref()), (url, Some("app")));
+        }
+        for bad in ["postgres://x", "redis:/x", "REDIS://x", "localhost:6379", "", "://"] {
+            let text = parse(bad).expect_err(bad).to_string();
+            for scheme in [
+                "memory:",
+                "redis://",
+                "rediss://",
+                "valkeys://",
+                "redis+unix://",
+                "redis+cluster://",
+                "redis+sentinel://",
+            ] {
+                assert!(text.contains(scheme.trim_end_matches("//")), "{bad}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_first_colon_is_not_repeated_unless_it_is_a_scheme() {
+        for url in [
+            "hunter2:6379",
+            "zoe:hunter2@host",
+            "hunter2@host:6379/0",
+            "hunter2=//:x",
+            "memory:?hunter2=1",
+            "memory:?partitions=hunter2",
+            "redis://h?max_payload_bytes=hunter2",
+            "hunter2",
+        ] {
+            let error = parse(url).expect_err(url);
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
+        }
+        assert!(parse("postgres://x").expect_err("no store").to_string().contains("\"postgres\""));
     }
 
     #[test]

@@ -18,10 +18,19 @@ fn operations_attempts_waits_and_sweeps_are_counted() {
         let handles = [
             engine.execution("good", &()).submit().await.expect("submitted"),
             engine.execution("bad", &()).submit().await.expect("submitted"),
+            engine.execution("late", &()).deadline(Duration::from_millis(50)).submit().await.expect("submitted"),
         ];
+        // Waits for ever: nobody has a handler for it on its lane.
+        engine.execution("good", &()).lane("quiet").requires(["gpu"]).submit().await.expect("submitted");
         let worker = Worker::builder(&engine)
             .handler("good", |_: Context, (): ()| async move { Ok::<_, TaskError>(()) })
+            .handler("late", |ctx: Context, (): ()| async move {
+                ctx.cancelled().await;
+                Ok::<_, TaskError>(())
+            })
             .handler("bad", |_: Context, (): ()| async move { Err::<(), _>(TaskError::permanent("no")) })
+            .lane("default")
+            .lane("quiet")
             .lane_gauges(Duration::from_millis(100))
             .build()
             .expect("well put together");
@@ -29,7 +38,8 @@ fn operations_attempts_waits_and_sweeps_are_counted() {
             for handle in &handles {
                 handle.wait().await.expect("known");
             }
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            // Two looks at the lanes after that.
+            tokio::time::sleep(Duration::from_millis(600)).await;
             assert!(engine.handle(handles[0].id()).cancel("zoe", "").await.is_err(), "it has ended");
         };
         worker.run_until(done).await.expect("no refusal");
@@ -49,10 +59,11 @@ fn operations_attempts_waits_and_sweeps_are_counted() {
         Some(DebugValue::Counter(n)) => *n,
         other => panic!("{name}: {other:?} in {:#?}", told.keys()),
     };
-    assert_eq!(counter("ff_operations_total{operation=create_execution,outcome=ok}"), 2);
+    assert_eq!(counter("ff_operations_total{operation=create_execution,outcome=ok}"), 4);
     assert_eq!(counter("ff_operations_total{operation=cancel_execution,outcome=execution_terminal}"), 1);
     assert_eq!(counter("ff_attempts_total{end=completed,kind=good}"), 1);
     assert_eq!(counter("ff_attempts_total{end=failed,kind=bad}"), 1);
+    assert_eq!(counter("ff_leases_ended_early_total{reason=deadline_passed}"), 1);
     assert!(counter("ff_sweep_rounds_total{outcome=ok}") >= 1);
     let gauge = |name: &str| match told.get(name) {
         Some(DebugValue::Gauge(n)) => n.into_inner(),
@@ -60,6 +71,8 @@ fn operations_attempts_waits_and_sweeps_are_counted() {
     };
     assert!(gauge("ff_handlers_running{kind=good}").abs() < 1e-9);
     assert!((gauge("ff_lane_executions{lane=default,state=completed}") - 1.0).abs() < 1e-9);
+    assert!(gauge("ff_lane_oldest_seconds{lane=default}").abs() < 1e-9, "nothing waits there");
+    assert!(gauge("ff_lane_oldest_seconds{lane=quiet}") >= 0.1);
     for name in
         ["ff_operation_seconds{operation=claim_next}", "ff_wait_seconds{lane=default}", "ff_attempt_seconds{kind=good}"]
     {

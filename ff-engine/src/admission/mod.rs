@@ -39,9 +39,10 @@ use ff_core::policy::Capabilities;
 use ff_core::refusal::Code;
 use ff_core::state::BlockReason;
 use ff_core::time::When;
+use tokio::time::Instant;
 
 use crate::engine::Engine;
-use crate::repeat::{call, is_transport, together};
+use crate::repeat::{REPEATS, call, is_transport, together};
 use crate::retries::millis;
 
 /// How long a grant lives unused: the claim follows at once, so it only has to outlive a few lost answers. A slot whose
@@ -54,9 +55,7 @@ const UNREACHED_MS: u64 = 5_000;
 /// How long an execution is parked that asks for something that does not exist: the default of such a block.
 const UNKNOWN_MS: u64 = 60_000;
 /// How often a question is repeated that did not get through. Others wait behind it, and who is parked asks again.
-const ASKED_AGAIN: u32 = 1;
-/// How often a grant, a claim or a parking is repeated.
-const REPEATS: u32 = 8;
+const ASKED_AGAIN: usize = 1;
 
 /// Who asks for admission, and the leases that it wants.
 pub(crate) struct Admission {
@@ -90,6 +89,8 @@ pub(crate) struct Admitted {
     pub(crate) claim: NextClaim,
     /// Present exactly when its policy caps concurrency.
     pub(crate) slot: Option<Slot>,
+    /// When the claim was sent, the questions before it left out: its lease begins no earlier.
+    pub(crate) asked_at: Instant,
 }
 
 /// What became of some candidates.
@@ -212,9 +213,11 @@ impl Admission {
 
     /// Blocks those who were denied; how many are out of their queue now.
     pub(crate) async fn park(&self, denied: Vec<(ExecutionId, Denial)>) -> usize {
+        let due: Vec<(u16, When)> = denied
+            .iter()
+            .map(|(execution_id, denial)| (execution_id.partition(), denial.until.unwrap_or(When::After(UNKNOWN_MS))))
+            .collect();
         let blocks = denied.into_iter().map(|(execution_id, denial)| {
-            let ms = if let Some(When::After(ms)) = denial.until { ms } else { UNKNOWN_MS };
-            self.engine.agenda().armed_after(execution_id.partition(), ms);
             Operation::BlockExecution(
                 BlockExecutionArgs::builder()
                     .execution_id(execution_id)
@@ -226,6 +229,9 @@ impl Admission {
             )
         });
         let answers = together(&self.engine, blocks.collect(), REPEATS).await;
+        for (partition, until) in due {
+            self.engine.agenda().armed_when(partition, [until]);
+        }
         answers
             .iter()
             .filter(|answer| match answer {
@@ -306,6 +312,7 @@ impl Admission {
                 }),
             }
         });
+        let asked_at = Instant::now();
         let answers = together(&self.engine, claims.collect(), REPEATS).await;
         let (mut admitted, mut others) = (Vec::new(), Vec::new());
         for (Passed { candidate, slot }, answer) in granted.into_iter().zip(answers) {
@@ -330,7 +337,7 @@ impl Admission {
             let slot = candidate.quota_policy_id.clone().filter(|_| slot).map(|policy| Slot::of(policy, &claim));
             let asked_for = (candidate.attempt_index, candidate.lease_epoch);
             others.extend(slot.iter().filter(|s| (s.attempt_index, s.lease_epoch) != asked_for).cloned());
-            admitted.push(Admitted { claim, slot });
+            admitted.push(Admitted { claim, slot, asked_at });
         }
         self.refresh(&others).await;
         admitted

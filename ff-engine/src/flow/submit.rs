@@ -1,27 +1,19 @@
 //! Submitting a flow: at once, or piece by piece when it is too large for one call.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use ff_core::contracts::{
-    CreateExecutionArgs, CreateFlowArgs, FlowEdgeSpec, FlowJoin, FlowMemberSpec, IncomingEdge,
-    PromoteBlockedToEligibleArgs, SealFlowArgs, StageDependencyEdgeArgs, SubmitFlowArgs,
+    CreateFlowArgs, FlowEdgeSpec, FlowJoin, FlowMemberSpec, IncomingEdge, PromoteBlockedToEligibleArgs, SealFlowArgs,
+    StageDependencyEdgeArgs, SubmitFlowArgs,
 };
-use ff_core::error::EngineError;
 use ff_core::ids::{DataName, ExecutionId, FlowId};
 use ff_core::operation::Operation;
+use ff_core::time::When;
 
 use super::{FlowBuilder, FlowHandle, Node};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::payload::JSON;
-use crate::repeat::{call, is_transport};
-
-/// How many operations are sent together.
-const BATCH: usize = 256;
-/// How often a batch is repeated while some of it does not get through.
-const REPEATS: u32 = 8;
+use crate::repeat::{BATCH, call, in_order};
 
 pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
     let FlowBuilder { engine, id, kind, tags, open, draft } = builder;
@@ -39,34 +31,48 @@ pub(super) async fn submit(builder: FlowBuilder) -> Result<FlowHandle> {
         names.iter().enumerate().map(|(i, name)| FlowMemberSpec::derived_id(&flow_id, i, name)).collect();
     let members: BTreeMap<String, ExecutionId> =
         nodes.iter().map(|n| n.name.clone()).zip(ids.iter().copied()).collect();
-    for node in &nodes {
-        node.options.arm(&engine, flow_id.partition());
-    }
+    let timers: Vec<When> = nodes.iter().flat_map(|node| node.options.timers()).collect();
     let edges: usize = nodes.iter().map(|n| n.upstreams.len()).sum();
     let bytes: u64 = nodes.iter().map(|n| n.payload.len() as u64).sum();
     let at_once = !open
         && nodes.len() <= SubmitFlowArgs::MAX_MEMBERS
         && edges <= SubmitFlowArgs::MAX_EDGES
         && bytes <= SubmitFlowArgs::MAX_PAYLOAD_BYTES;
-    if at_once {
-        let args = whole(&engine, flow_id, kind, tags, nodes, &names);
-        call!(engine, submit_flow(args))?;
+    let created = if at_once {
+        let args = whole(&engine, flow_id, kind, tags, nodes, &names, &ids);
+        call!(engine, submit_flow(args)).map(drop).map_err(Error::from)
     } else {
-        let args = CreateFlowArgs::builder()
-            .flow_id(flow_id)
-            .namespace(engine.namespace().clone())
-            .flow_kind(kind)
-            .tags(tags)
-            .build();
-        call!(engine, create_flow(args))?;
-        for batch in pieces(&engine, flow_id, nodes, &names, &ids, !open)?.chunks(BATCH) {
-            all(&engine, batch).await?;
-        }
-        if !open {
-            call!(engine, seal_flow(SealFlowArgs::builder().flow_id(flow_id).build()))?;
-        }
-    }
+        let operations = pieces(&engine, flow_id, nodes, &names, &ids, !open)?;
+        piece_by_piece(&engine, flow_id, kind, tags, operations, !open).await
+    };
+    engine.agenda().armed_when(flow_id.partition(), timers);
+    created?;
     Ok(FlowHandle::new(engine, flow_id, members))
+}
+
+/// Creates the flow, then these, then seals it.
+async fn piece_by_piece(
+    engine: &Engine,
+    flow_id: FlowId,
+    kind: String,
+    tags: BTreeMap<String, String>,
+    operations: Vec<Operation>,
+    seal: bool,
+) -> Result<()> {
+    let args = CreateFlowArgs::builder()
+        .flow_id(flow_id)
+        .namespace(engine.namespace().clone())
+        .flow_kind(kind)
+        .tags(tags)
+        .build();
+    call!(engine, create_flow(args))?;
+    for batch in operations.chunks(BATCH) {
+        in_order(engine, batch).await?;
+    }
+    if seal {
+        call!(engine, seal_flow(SealFlowArgs::builder().flow_id(flow_id).build()))?;
+    }
+    Ok(())
 }
 
 fn whole(
@@ -76,9 +82,10 @@ fn whole(
     tags: BTreeMap<String, String>,
     nodes: Vec<Node>,
     names: &[DataName],
+    ids: &[ExecutionId],
 ) -> SubmitFlowArgs {
     let (mut members, mut edges) = (Vec::with_capacity(nodes.len()), Vec::new());
-    for (node, name) in nodes.into_iter().zip(names) {
+    for ((node, name), id) in nodes.into_iter().zip(names).zip(ids) {
         for (upstream, edge) in &node.upstreams {
             // Positions come from this list.
             let Some(from) = names.get(*upstream) else { continue };
@@ -91,20 +98,8 @@ fn whole(
                     .build(),
             );
         }
-        members.push(
-            FlowMemberSpec::builder()
-                .name(name.clone())
-                .lane_id(node.options.lane.unwrap_or_else(|| engine.default_lane().clone()))
-                .kind(node.kind)
-                .payload(node.payload)
-                .payload_encoding(JSON)
-                .priority(node.options.priority)
-                .tags(node.options.tags)
-                .policy(Arc::new(node.options.policy))
-                .maybe_delay(node.options.delay)
-                .maybe_creator(engine.creator().map(str::to_owned))
-                .build(),
-        );
+        let lane = engine.default_lane();
+        members.push(node.options.into_member(engine, *id, name.clone(), lane, node.kind, node.payload));
     }
     SubmitFlowArgs::builder()
         .flow_id(flow_id)
@@ -159,20 +154,10 @@ fn pieces(
                 stages.push(Operation::StageDependencyEdge(stage));
             }
         }
-        let create = CreateExecutionArgs::builder()
-            .execution_id(*id)
-            .namespace(engine.namespace().clone())
-            .lane_id(node.options.lane.unwrap_or_else(|| engine.default_lane().clone()))
-            .kind(node.kind)
-            .payload(node.payload)
-            .payload_encoding(JSON)
-            .priority(node.options.priority)
-            .tags(node.options.tags)
-            .policy(Arc::new(node.options.policy))
-            .maybe_delay(node.options.delay)
-            .flow(join)
-            .maybe_creator(engine.creator().map(str::to_owned))
-            .build();
+        let lane = engine.default_lane();
+        let member = node.options.into_member(engine, *id, name.clone(), lane, node.kind, node.payload);
+        let mut create = member.to_creation(engine.namespace(), flow_id, join.hold);
+        create.flow = Some(join);
         operations.push(Operation::CreateExecution(create));
         let promote = !hold && !stages.is_empty();
         operations.append(&mut stages);
@@ -213,27 +198,4 @@ fn upstreams_first(nodes: &[Node]) -> Result<Vec<usize>> {
     } else {
         Err(Error::Setup("the flow's tasks wait for each other in a circle".into()))
     }
-}
-
-/// Carries out a batch in order. What did not get through may have kept what follows it from being accepted, so the
-/// batch is repeated as a whole, unchanged: what was done answers as a repeat.
-async fn all(engine: &Engine, batch: &[Operation]) -> Result<()> {
-    let mut wait = Duration::from_millis(20);
-    for repeat in 0.. {
-        let results = engine.backend().execute_many(batch.to_vec()).await;
-        let lost: Option<&EngineError> = results.iter().filter_map(|r| r.as_ref().err()).find(|e| is_transport(e));
-        match lost {
-            Some(_) if repeat < REPEATS => {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(1));
-            }
-            _ => {
-                for result in results {
-                    result?;
-                }
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }

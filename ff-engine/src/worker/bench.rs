@@ -47,7 +47,7 @@ impl Bench {
     }
 
     pub(crate) async fn renew(&self) {
-        self.core.leases.renew_all().await;
+        self.core.leases.renew_and_refresh().await;
     }
 
     pub(crate) async fn released(&self) {

@@ -64,6 +64,17 @@ impl Worker {
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<WorkerReport> {
         super::run::run(self, shutdown).await
     }
+
+    /// Runs as long as `work` does, then drains, and answers what `work` answered: for programs and tests that wait for
+    /// results of their own worker.
+    ///
+    /// # Errors
+    /// As [`run_until`](Self::run_until).
+    pub async fn run_while<F: Future>(self, work: F) -> Result<F::Output> {
+        let mut output = None;
+        self.run_until(async { output = Some(work.await) }).await?;
+        output.ok_or_else(|| Error::Setup("the worker ended before what it was run for".into()))
+    }
 }
 
 /// A worker on its way. Mistakes are reported by [`build`](Self::build).
@@ -156,8 +167,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets the gauge `ff_lane_executions` of each of its lanes this often: one cheap read per lane. One worker of a
-    /// deployment is enough.
+    /// Sets the gauges `ff_lane_executions` and `ff_lane_oldest_seconds` of each of its lanes this often: one cheap read
+    /// per lane, and a page per partition where something waits. One worker of a deployment is enough.
     pub fn lane_gauges(mut self, every: Duration) -> Self {
         self.lane_gauges = Some(every.max(Duration::from_millis(100)));
         self
@@ -169,8 +180,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs this function for executions of this kind. One that is claimed and has no handler is put back for 5 s, so
-    /// that a newer worker can take it while an older one is still around.
+    /// Runs this function for executions of this kind. One that is claimed and has no handler is put back and held back
+    /// for 5 s, so that a newer worker can take it while an older one is still around.
     pub fn handler<T, O, F, Fut>(mut self, kind: impl Into<String>, function: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,

@@ -1,19 +1,15 @@
 //! Children: members that a running member adds to its flow, and then waits for.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use ff_core::contracts::{
-    CreateExecutionArgs, CreateExecutionResult, DependencyKind, FlowEdgeSpec, FlowJoin, FlowMemberSpec,
-    StageDependencyEdgeArgs,
-};
-use ff_core::ids::DataName;
+use ff_core::canon::Digest;
+use ff_core::contracts::{CreateExecutionResult, DependencyKind, StageDependencyEdgeArgs};
+use ff_core::ids::{DataName, EdgeId, ExecutionId};
+use uuid::Uuid;
 
 use super::Context;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::options::{Options, setters};
-use crate::payload::JSON;
 use crate::repeat::call;
 
 /// A child on its way. Made by [`Context::child`]. Mistakes are reported by [`spawn`](Self::spawn).
@@ -70,29 +66,16 @@ impl ChildBuilder {
         let name = DataName::new(&name)?;
         let parent = claimed.execution_id;
         // Derived, so that the same child again, by a retried or reclaimed parent, is the same child.
-        let place = usize::try_from(parent.uuid().as_u64_pair().1).unwrap_or(usize::MAX);
-        let execution_id = FlowMemberSpec::derived_id(&flow_id, place, &name);
-        let edge_id = FlowEdgeSpec::derived_id(&flow_id, place, &name, &name);
-        options.arm(engine, flow_id.partition());
-        let mut join = FlowJoin::held(flow_id);
-        join.hold = false;
-        let args = CreateExecutionArgs::builder()
-            .execution_id(execution_id)
-            .namespace(claimed.namespace.clone())
-            .lane_id(options.lane.unwrap_or_else(|| claimed.lane_id.clone()))
-            .kind(kind)
-            .payload(payload)
-            .payload_encoding(JSON)
-            .priority(options.priority)
-            .tags(options.tags)
-            .policy(Arc::new(options.policy))
-            .maybe_delay(options.delay)
-            .flow(join)
-            .maybe_creator(engine.creator().map(str::to_owned))
-            .build();
+        let execution_id = ExecutionId::from_parts(flow_id.partition(), derived("child", parent, &name));
+        let edge_id = EdgeId::from_uuid(derived("child_edge", parent, &name));
+        let timers = options.timers();
+        let member = options.into_member(engine, execution_id, name.clone(), &claimed.lane_id, kind, payload);
+        let args = member.to_creation(&claimed.namespace, flow_id, false);
+        let created = call!(engine, create_execution(args));
+        engine.agenda().armed_when(flow_id.partition(), timers);
         let (CreateExecutionResult::Created { execution_id, .. }
         | CreateExecutionResult::AlreadyExists { execution_id, .. }
-        | CreateExecutionResult::Duplicate { execution_id, .. }) = call!(engine, create_execution(args))?;
+        | CreateExecutionResult::Duplicate { execution_id, .. }) = created?;
         // A result is handed on along an edge that waits for success only.
         let kind = if required { DependencyKind::SuccessOnly } else { DependencyKind::AnyTerminal };
         let args = StageDependencyEdgeArgs::builder()
@@ -105,5 +88,41 @@ impl ChildBuilder {
             .build();
         call!(engine, stage_dependency_edge(args))?;
         Ok(engine.handle(execution_id))
+    }
+}
+
+/// A well-formed `UUIDv7` that the same parent derives again for the same name: the parent's time, and 74 bits of a hash
+/// over the whole of both.
+fn derived(what: &str, parent: ExecutionId, name: &DataName) -> Uuid {
+    let digest = Digest::of(what, |fields| {
+        fields.put(&parent.to_string()).put(name.as_str());
+    });
+    let mut bytes = parent.uuid().into_bytes();
+    bytes[6..].copy_from_slice(&digest.as_bytes()[..10]);
+    bytes[6] = bytes[6] & 0x0f | 0x70;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Uuid::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn children_of_one_name_differ_by_the_whole_of_their_parents() {
+        let name = DataName::new("word-0").expect("a name");
+        // Parents of one flow that differ in the upper half, in the lower half, and in few bits.
+        let parents: Vec<u128> = (0..64).map(|bit| 1 << (2 * bit)).chain((0..5_000).map(|n| n << 12)).collect();
+        let parents: BTreeSet<u128> = parents.into_iter().collect();
+        let ids: BTreeSet<Uuid> =
+            parents.iter().map(|n| derived("child", ExecutionId::from_parts(3, Uuid::from_u128(*n)), &name)).collect();
+        assert_eq!(ids.len(), parents.len());
+        let parent = ExecutionId::from_parts(3, Uuid::now_v7());
+        let id = derived("child", parent, &name);
+        assert_eq!(id, derived("child", parent, &name));
+        assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_ne!(id, derived("child_edge", parent, &name));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::run::Core;
-use crate::admission::Slot;
+use crate::admission::{Admitted, Slot};
 use crate::error::Result;
 use crate::repeat::call;
 
@@ -194,11 +194,10 @@ impl Core {
         if candidates.is_empty() {
             return 0;
         }
-        let asked_at = Instant::now();
         let dealt = self.admission.deal(candidates).await;
         let claimed = dealt.claimed.len();
-        for admitted in dealt.claimed {
-            take(Claim { claim: admitted.claim, slot: admitted.slot, asked_at });
+        for Admitted { claim, slot, asked_at } in dealt.claimed {
+            take(Claim { claim, slot, asked_at });
         }
         round.claimed += claimed;
         // Others stand at the heads now.
@@ -227,9 +226,10 @@ impl Core {
             lease_ttl_ms: self.leases.ttl_ms(),
         };
         let asked_at = Instant::now();
+        let asked = self.engine.agenda().asks(partition);
         let ClaimNextResult { claimed, mut needs_admission, ready_remaining, next_due_at } =
             call!(self.engine, claim_next(args))?;
-        self.engine.agenda().seen(partition, next_due_at);
+        self.engine.agenda().seen(asked, next_due_at);
         let mut found = Round { claimed: claimed.len(), more: ready_remaining > 0 };
         round.claimed += claimed.len();
         for claim in claimed {

@@ -33,10 +33,19 @@ pub struct Context {
     shared: Arc<Shared>,
 }
 
+/// What the call of a handler follows.
+#[derive(Debug, Default)]
+pub(super) struct Resumed {
+    /// Why the attempt goes on; none at its start.
+    pub(super) cause: Option<ResumeCause>,
+    /// Incoming edges that can no longer be satisfied.
+    pub(super) failed_children: u32,
+}
+
 struct Shared {
     engine: Engine,
     claimed: ClaimedExecution,
-    resumed: Option<ResumeCause>,
+    resumed: Resumed,
     stop: Stop,
     shutdown: CancellationToken,
     leases: Arc<Leases>,
@@ -60,7 +69,7 @@ impl Context {
     pub(super) fn new(
         engine: Engine,
         claimed: ClaimedExecution,
-        resumed: Option<ResumeCause>,
+        resumed: Resumed,
         stop: Stop,
         shutdown: CancellationToken,
         leases: Arc<Leases>,
@@ -107,7 +116,7 @@ impl Context {
     /// Why the attempt goes on, if it was paused; none at its start.
     #[must_use]
     pub fn resumed(&self) -> Option<&ResumeCause> {
-        self.shared.resumed.as_ref()
+        self.shared.resumed.cause.as_ref()
     }
 
     /// What ended the suspension that this call follows, if it follows one.
@@ -326,10 +335,7 @@ impl Context {
     /// [required](ChildBuilder::required) and did not succeed.
     #[must_use]
     pub fn failed_children(&self) -> u32 {
-        match self.resumed() {
-            Some(ResumeCause::ChildrenDone { impossible_count, .. }) => *impossible_count,
-            _ => 0,
-        }
+        self.shared.resumed.failed_children
     }
 
     // --- pausing ---

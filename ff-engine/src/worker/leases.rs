@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ff_core::contracts::TailFramesResult;
-use ff_core::contracts::{ClaimedExecution, Fence, MAX_TAIL_BLOCK_MS, RenewLeaseArgs, StreamCursor, TailFramesArgs};
+use ff_core::contracts::{ClaimedExecution, Fence, RenewLeaseArgs, StreamCursor, TailFramesArgs};
 use ff_core::error::EngineError;
 use ff_core::ids::{ExecutionId, LeaseId};
 use ff_core::operation::Operation;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Slot};
 use crate::engine::Engine;
+use crate::output::BLOCK_MS;
 use crate::repeat::is_transport;
 
 /// A handler that runs longer than this is worth a look at its attempt's end, besides the renewals.
@@ -66,9 +67,17 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Tells the handler to stop. The first reason stands.
+    /// Tells the handler to stop. The first reason stands, and is counted.
     pub(crate) fn because(&self, reason: StopReason) {
-        self.reason.lock().get_or_insert(reason);
+        let mut first = self.reason.lock();
+        if first.is_none() {
+            *first = Some(reason);
+            // A shutdown ends no lease.
+            if reason != StopReason::Shutdown {
+                metrics::counter!("ff_leases_ended_early_total", "reason" => reason.as_str()).increment(1);
+            }
+        }
+        drop(first);
         self.token.cancel();
     }
 
@@ -102,7 +111,7 @@ pub(crate) struct Leases {
     held: Mutex<HashMap<LeaseId, Held>>,
     admission: Arc<Admission>,
     /// Held while slots are refreshed: a slot is released only when no refresh of it is on its way.
-    refreshing: tokio::sync::Mutex<()>,
+    refreshing: Arc<tokio::sync::Mutex<()>>,
     releases: TaskTracker,
     /// The store's clock is turned by hand: instants of this process mean nothing.
     by_hand: AtomicBool,
@@ -110,7 +119,7 @@ pub(crate) struct Leases {
 
 impl Leases {
     pub(crate) fn new(engine: Engine, ttl: Duration, admission: Arc<Admission>) -> Self {
-        let (held, refreshing, releases) = (Mutex::default(), tokio::sync::Mutex::default(), TaskTracker::new());
+        let (held, refreshing, releases) = (Mutex::default(), Arc::default(), TaskTracker::new());
         Self { engine, ttl, held, admission, refreshing, releases, by_hand: AtomicBool::new(false) }
     }
 
@@ -151,6 +160,11 @@ impl Leases {
         }
     }
 
+    /// Lets a lease go in any case: its work has come to its end, or unwinds, or is dropped where it stands.
+    pub(crate) fn until_dropped(self: &Arc<Self>, lease_id: LeaseId) -> Hold {
+        Hold { leases: Arc::clone(self), lease_id }
+    }
+
     fn is_ending(&self, lease_id: LeaseId) -> bool {
         self.held.lock().get(&lease_id).is_none_or(|held| held.ending)
     }
@@ -160,7 +174,6 @@ impl Leases {
         let mut all = self.held.lock();
         let Some(held) = all.get_mut(&lease_id) else { return };
         held.alive = false;
-        metrics::counter!("ff_leases_ended_early_total", "reason" => reason.as_str()).increment(1);
         held.stop.because(reason);
         let slot = held.slot.take();
         drop(all);
@@ -209,13 +222,22 @@ impl Leases {
                 }
                 () = tokio::time::sleep(wait) => {}
             }
-            let reached = self.renew_all().await;
+            let (reached, renewed) = self.renew_all().await;
+            self.refresh_aside(renewed);
             wait = if reached { third } else { (third / 4).max(Duration::from_millis(10)) };
         }
     }
 
-    /// Whether every renewal was answered.
-    pub(crate) async fn renew_all(self: &Arc<Self>) -> bool {
+    /// Renews every lease and refreshes their slots, one after the other.
+    #[cfg(feature = "memory")]
+    pub(crate) async fn renew_and_refresh(self: &Arc<Self>) {
+        let (_, renewed) = self.renew_all().await;
+        let refreshing = Arc::clone(&self.refreshing).lock_owned().await;
+        self.refresh(&renewed, refreshing).await;
+    }
+
+    /// Whether every renewal was answered, and the leases that were renewed.
+    async fn renew_all(self: &Arc<Self>) -> (bool, Vec<LeaseId>) {
         let asked_at = Instant::now();
         let ttl_ms = self.ttl_ms();
         let renewals: Vec<RenewLeaseArgs> = self
@@ -226,7 +248,7 @@ impl Leases {
             .map(|held| RenewLeaseArgs { execution_id: held.execution_id, fence: held.fence, lease_ttl_ms: ttl_ms })
             .collect();
         if renewals.is_empty() {
-            return true;
+            return (true, Vec::new());
         }
         let operations = renewals.iter().map(|args| Operation::RenewLease(*args)).collect();
         let results = self.engine.backend().execute_many(operations).await;
@@ -249,13 +271,22 @@ impl Leases {
                 }
             }
         }
-        self.refresh(&renewed).await;
-        reached
+        (reached, renewed)
+    }
+
+    /// Refreshes slots beside the renewals, which wait for no policy's answer. While a refresh is on its way none is
+    /// begun: a slot outlives its lease by some seconds, and the next renewal brings another.
+    fn refresh_aside(self: &Arc<Self>, renewed: Vec<LeaseId>) {
+        if renewed.is_empty() {
+            return;
+        }
+        let Ok(refreshing) = Arc::clone(&self.refreshing).try_lock_owned() else { return };
+        let leases = Arc::clone(self);
+        tokio::spawn(async move { leases.refresh(&renewed, refreshing).await });
     }
 
     /// Slots live on with their leases.
-    async fn refresh(&self, renewed: &[LeaseId]) {
-        let refreshing = self.refreshing.lock().await;
+    async fn refresh(&self, renewed: &[LeaseId], refreshing: tokio::sync::OwnedMutexGuard<()>) {
         let slots: Vec<Slot> = {
             let all = self.held.lock();
             renewed.iter().filter_map(|lease_id| all.get(lease_id)?.slot.clone()).collect()
@@ -307,7 +338,7 @@ impl Leases {
                 .execution_id(claimed.execution_id)
                 .attempt_index(claimed.attempt_index)
                 .after(StreamCursor::Ms(u64::MAX))
-                .block_ms(MAX_TAIL_BLOCK_MS)
+                .block_ms(BLOCK_MS)
                 .limit(1)
                 .build();
             match self.engine.backend().tail_frames(args).await {
@@ -325,6 +356,22 @@ impl Leases {
             }
             // An answer that comes early, as behind a frame, is no reason to ask without pause.
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A lease that is let go when this is dropped.
+pub(crate) struct Hold {
+    leases: Arc<Leases>,
+    lease_id: LeaseId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let slot = self.leases.held.lock().remove(&self.lease_id).and_then(|held| held.slot);
+        // Dropped from outside of a runtime, as when that ends, there is nobody to release the slot: it lapses.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.leases.release(slot);
         }
     }
 }
@@ -361,5 +408,47 @@ fn why(error: &EngineError) -> StopReason {
         },
         _ if refusal.code() == Code::ExecutionNotFound => StopReason::Ended,
         _ => StopReason::LeaseLost,
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::super::claims::{Claim, Turns};
+    use super::super::{Context, TaskError, Worker};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_is_let_go_when_its_work_unwinds() {
+        let engine = Engine::connect("memory:").await.expect("an empty store");
+        engine.execution("job", &()).submit().await.expect("submitted");
+        let worker = Worker::builder(&engine)
+            .handler("job", |_: Context, (): ()| async move { Ok::<_, TaskError>(()) })
+            .build()
+            .expect("well put together");
+        let (core, mut claims) = (worker.core, Vec::new());
+        let never = CancellationToken::new();
+        core.claim(1, &mut Turns::new(&core.lanes), &never, |claim| claims.push(claim)).await.expect("reached");
+        let Claim { claim, slot, asked_at } = claims.pop().expect("claimed");
+        let claimed = crate::admission::claimed_of(&claim).clone();
+        core.leases.hold(&claimed, slot, Stop::default(), asked_at);
+        assert_eq!(core.leases.len(), 1);
+        let leases = Arc::clone(&core.leases);
+        let unwound = tokio::spawn(async move {
+            let _hold = leases.until_dropped(claimed.fence.lease_id);
+            tokio::task::yield_now().await;
+            std::panic::resume_unwind(Box::new("on purpose"))
+        });
+        let unwound: Result<(), _> = unwound.await;
+        assert!(unwound.expect_err("it unwinds").is_panic());
+        assert_eq!(core.leases.len(), 0);
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_stands() {
+        let stop = Stop::default();
+        stop.because(StopReason::DeadlinePassed);
+        stop.because(StopReason::LeaseLost);
+        assert_eq!(stop.reason(), Some(StopReason::DeadlinePassed));
+        assert!(stop.token().is_cancelled());
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ff_core::contracts::{ClaimedExecution, DescribeExecutionArgs, StreamCursor, TailFramesArgs, TailFramesResult};
 use ff_core::ids::{AttemptIndex, ExecutionId};
+use ff_core::refusal::Code;
 use ff_core::state::{EndCause, PublicState};
 use ff_core::time::TimestampMs;
 
@@ -61,8 +62,8 @@ pub enum AttemptEnd {
         /// What ended this attempt; none if it goes on elsewhere, as after an operator's delay.
         cause: Option<EndCause>,
     },
-    /// The handler's answer did not reach the store, whatever was tried. When the lease has run out, another worker takes
-    /// the work over.
+    /// The handler's answer did not reach the store, whatever was tried, and when the lease has run out, another worker
+    /// takes the work over; or the answer came too late, and the store could not be asked what had ended it before.
     Unreported {
         /// Why.
         error: String,
@@ -88,8 +89,14 @@ impl AttemptEnd {
 /// The true outcome of an attempt whose end came too late.
 pub(super) async fn superseded(engine: &Engine, claimed: &ClaimedExecution) -> AttemptEnd {
     let execution_id = claimed.execution_id;
-    let Ok(now) = call!(engine, describe_execution(DescribeExecutionArgs { execution_id })) else {
-        return AttemptEnd::Superseded { state: None, cause: None };
+    let now = match call!(engine, describe_execution(DescribeExecutionArgs { execution_id })) {
+        Ok(now) => now,
+        Err(error) if error.code() == Some(Code::ExecutionNotFound) => {
+            return AttemptEnd::Superseded { state: None, cause: None };
+        }
+        Err(error) => {
+            return AttemptEnd::Unreported { error: format!("something else ended it; how is not known: {error}") };
+        }
     };
     let state = Some(now.public_state);
     let newest = now.current_attempt.filter(|attempt| attempt.attempt_id == claimed.attempt_id);

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ff_core::contracts::{
-    Actor, ClaimedExecution, CompleteExecutionArgs, DelayExecutionArgs, DelayExecutionResult, FailExecutionArgs,
-    FailExecutionResult, LaneCountsArgs, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim,
+    Actor, BlockExecutionArgs, ClaimedExecution, CompleteExecutionArgs, DelayExecutionArgs, DelayExecutionResult,
+    EvaluateFlowEligibilityArgs, EvaluateFlowEligibilityResult, FailExecutionArgs, FailExecutionResult, LaneCountsArgs,
+    ListExecutionsArgs, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult, NextClaim, ResumeCause,
+    RevokeLeaseArgs, RevokeLeaseResult,
 };
 use ff_core::error::EngineError;
 use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
 use ff_core::policy::Capabilities;
 use ff_core::refusal::{Class, Code};
-use ff_core::time::When;
+use ff_core::state::{BlockReason, PublicState};
+use ff_core::time::{Clock, SystemClock, When};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::claims::{Claim, Turns};
+use super::context::Resumed;
 use super::handler::Handler;
 use super::leases::{Leases, Stop, StopReason};
 use super::outcome::Kind;
@@ -42,6 +47,9 @@ const UNREACHED: Duration = Duration::from_secs(1);
 
 /// Queues that an idle worker looks at in a second although nothing says that there is work: a wake-up may be lost.
 const IDLE_LOOKS: usize = 1;
+
+/// Waiting executions of a partition among which the oldest of a lane is looked for.
+const OLDEST_OF: u32 = 100;
 
 /// How often a wake-up that was in vain is passed on to other workers: backends that poll send many.
 const PASS_ON: Duration = Duration::from_millis(200);
@@ -165,12 +173,17 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
     // A full look is called for: at first, after a wake-up, and while there is work.
     let (mut full, mut told, mut passed_on) = (true, false, None::<Instant>);
     while !stop.is_cancelled() {
-        while tasks.try_join_next().is_some() {}
+        while let Some(joined) = tasks.try_join_next() {
+            note(joined);
+        }
         let free = core.concurrency.saturating_sub(tasks.len());
         if free == 0 {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = tasks.join_next() => full = true,
+                joined = tasks.join_next() => {
+                    joined.map(note);
+                    full = true;
+                }
             }
             continue;
         }
@@ -238,6 +251,15 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
     Ok(())
 }
 
+/// Handlers' panics are caught, so this one is the worker's own: the lease was let go, and others take the work over.
+fn note(joined: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = joined
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a mistake in the worker: the work of one attempt unwound");
+    }
+}
+
 /// Lets the handlers end; tells those to stop that take too long; leaves those behind that do not stop.
 async fn drain(core: &Core, tasks: &mut JoinSet<()>) {
     let join_all = async |tasks: &mut JoinSet<()>| while tasks.join_next().await.is_some() {};
@@ -275,23 +297,48 @@ fn note_wait(core: &Core, claimed: &ClaimedExecution) {
     }
 }
 
-/// Tells how many executions of the worker's lanes are in which state, one lane after the other.
+/// Tells how many executions of the worker's lanes are in which state, and how long the oldest waits, one lane after the
+/// other.
 async fn tell_lanes(core: &Core, every: Duration) {
     loop {
         for (lane, _) in &core.lanes {
             let args = LaneCountsArgs::builder().lane_id(lane.clone()).build();
-            if let Ok(counts) = call!(core.engine, lane_counts(args)) {
-                for (state, count) in &counts.counts {
-                    let gauge =
-                        metrics::gauge!("ff_lane_executions", "lane" => lane.to_string(), "state" => state.as_str());
-                    // Counts stay far below what a float holds exactly.
-                    #[allow(clippy::cast_precision_loss)]
-                    gauge.set(*count as f64);
-                }
+            let Ok(counts) = call!(core.engine, lane_counts(args)) else { continue };
+            for (state, count) in &counts.counts {
+                let gauge =
+                    metrics::gauge!("ff_lane_executions", "lane" => lane.to_string(), "state" => state.as_str());
+                // Counts stay far below what a float holds exactly.
+                #[allow(clippy::cast_precision_loss)]
+                gauge.set(*count as f64);
+            }
+            let waiting = counts.counts.get(&PublicState::Waiting).copied().unwrap_or_default();
+            if let Ok(age) = oldest(core, lane, waiting).await {
+                metrics::gauge!("ff_lane_oldest_seconds", "lane" => lane.to_string()).set(age.as_secs_f64());
             }
         }
         tokio::time::sleep(every).await;
     }
+}
+
+/// How long ago the oldest of the lane's waiting executions was created, by this process's clock; zero without any. Ids
+/// begin with the time at which they were made and lists go by id, so the first page of each partition has it, unless
+/// ids were given that do not.
+async fn oldest(core: &Core, lane: &LaneId, waiting: u64) -> Result<Duration, EngineError> {
+    if waiting == 0 {
+        return Ok(Duration::ZERO);
+    }
+    let mut oldest = None;
+    for partition in core.engine.partitions() {
+        let args = ListExecutionsArgs::builder()
+            .partition(partition)
+            .lane_id(lane.clone())
+            .public_state(PublicState::Waiting)
+            .limit(OLDEST_OF)
+            .build();
+        let page = call!(core.engine, list_executions(args))?;
+        oldest = page.executions.iter().map(|x| x.created_at).chain(oldest).min();
+    }
+    Ok(oldest.map_or(Duration::ZERO, |at| Duration::from_millis(SystemClock.now().since(at))))
 }
 
 /// One claimed execution, from its claim to its end or pause.
@@ -314,17 +361,27 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     };
     let Some(handler) = core.handlers.get(&claimed.kind).cloned() else {
         tracing::warn!(kind = claimed.kind, execution = %claimed.execution_id, "no handler here for this kind");
-        let end = core.give_back(&claimed, NO_HANDLER_MS).await;
+        let end = core.give_back(&claimed, resumed.as_ref(), GiveBack::NoHandler).await;
         core.leases.release(slot);
         core.observe(&claimed, end);
         return;
     };
     let stop = Stop::default();
     core.leases.hold(&claimed, slot, stop.clone(), asked_at);
+    let hold = core.leases.until_dropped(claimed.fence.lease_id);
     let watch = Arc::clone(&core.leases).watch(claimed.clone(), stop.clone(), asked_at);
     let watch = AbortOnDropHandle::new(tokio::spawn(watch));
     // It must have set its timers before a handler that never awaits takes this thread.
     tokio::task::yield_now().await;
+    let failed_children = match core.failed_children(&claimed, resumed.as_ref()).await {
+        Ok(failed) => failed,
+        Err(error) => {
+            drop((watch, hold));
+            let end = core.too_late(&claimed, &error).await;
+            core.observe(&claimed, end);
+            return;
+        }
+    };
     let _in_use = InUse::new(&claimed);
     let began = Instant::now();
     let span = tracing::info_span!(
@@ -337,7 +394,7 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     let context = Context::new(
         core.engine.clone(),
         claimed.clone(),
-        resumed,
+        Resumed { cause: resumed, failed_children },
         stop.clone(),
         core.shutdown.clone(),
         Arc::clone(&core.leases),
@@ -351,8 +408,34 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     metrics::histogram!("ff_attempt_seconds", "kind" => claimed.kind.clone()).record(began.elapsed());
     let end = core.end(&claimed, &context, &stop, ended).instrument(span.clone()).await;
     span.record("end", end.as_str());
-    core.leases.let_go(claimed.fence.lease_id);
+    drop(hold);
     core.observe(&claimed, end);
+}
+
+/// Why an attempt is put back that is neither done nor failed.
+#[derive(Clone, Copy, Debug)]
+enum GiveBack {
+    NoHandler,
+    Shutdown,
+    LeaseLost,
+}
+
+impl GiveBack {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::NoHandler => "given back: no handler for its kind",
+            Self::Shutdown => "given back: the worker shuts down",
+            Self::LeaseLost => "given back: the worker could not renew its lease in time",
+        }
+    }
+
+    /// How long nobody shall get it.
+    const fn wait_ms(self) -> u64 {
+        match self {
+            Self::NoHandler => NO_HANDLER_MS,
+            Self::Shutdown | Self::LeaseLost => 0,
+        }
+    }
 }
 
 /// Ready when the handler was told to stop and has not done so within its grace.
@@ -366,18 +449,68 @@ impl Core {
         metrics::counter!("ff_attempts_total", "kind" => claimed.kind.clone(), "end" => end.as_str()).increment(1);
         if let Some(observer) = &self.observer {
             let (execution_id, attempt_index) = (claimed.execution_id, claimed.attempt_index);
-            observer(&AttemptReport { execution_id, kind: claimed.kind.clone(), attempt_index, end });
+            let report = AttemptReport { execution_id, kind: claimed.kind.clone(), attempt_index, end };
+            // The attempt has ended; what its observer makes of that is no concern of the worker's.
+            if std::panic::catch_unwind(AssertUnwindSafe(|| observer(&report))).is_err() {
+                tracing::error!(execution = %execution_id, "the observer of attempts panicked");
+            }
         }
     }
 
-    /// Puts an attempt back: it pauses, and goes on elsewhere after `ms`. It counts as no failure and no lost lease.
-    async fn give_back(&self, claimed: &ClaimedExecution, ms: u64) -> AttemptEnd {
-        let end = self.pause(claimed, ms).await;
-        if end == AttemptEnd::Paused {
+    /// Puts an attempt back, as no failure and no lost worker: it counts neither as a retry nor as a reclaim.
+    ///
+    /// What began, or went on after signals or children, is withdrawn, so that the next worker begins a new attempt: after
+    /// a pause its handler would take what nobody has done, or answered, for done. Only one that went on after a delay is
+    /// delayed again: that is what its handler saw.
+    async fn give_back(&self, claimed: &ClaimedExecution, resumed: Option<&ResumeCause>, why: GiveBack) -> AttemptEnd {
+        let end = match resumed {
+            Some(ResumeCause::DelayOver) => match self.pause(claimed, why.wait_ms()).await {
+                AttemptEnd::Paused => AttemptEnd::GivenBack,
+                other => other,
+            },
+            _ => self.withdraw(claimed, why).await,
+        };
+        if end == AttemptEnd::GivenBack {
             count(&self.counters.given_back);
-            return AttemptEnd::GivenBack;
         }
         end
+    }
+
+    async fn withdraw(&self, claimed: &ClaimedExecution, why: GiveBack) -> AttemptEnd {
+        let execution_id = claimed.execution_id;
+        let args = RevokeLeaseArgs {
+            execution_id,
+            lease_id: claimed.fence.lease_id,
+            reason: why.reason().into(),
+            by: self.instance.to_string(),
+        };
+        match call!(self.engine, revoke_lease(args)) {
+            Ok(RevokeLeaseResult::Revoked { .. }) => {}
+            // It had run out, or somebody else withdrew it; what became of it then is asked. Otherwise this is the answer
+            // to the repeat of a call whose own answer was lost.
+            Ok(RevokeLeaseResult::AlreadyReleased { .. }) if matches!(why, GiveBack::LeaseLost) => {
+                count(&self.counters.lost);
+                return super::report::superseded(&self.engine, claimed).await;
+            }
+            Ok(RevokeLeaseResult::AlreadyReleased { .. }) => {}
+            Err(error) => return self.too_late(claimed, &error).await,
+        }
+        if why.wait_ms() > 0 {
+            // Refused when somebody has claimed it meanwhile, which is just as well.
+            let until = When::After(why.wait_ms());
+            let args = BlockExecutionArgs::builder()
+                .execution_id(execution_id)
+                .reason(BlockReason::WaitingForCapableWorker)
+                .detail(format!("no handler for the kind {:?}", claimed.kind))
+                .until(until)
+                .by(self.instance.as_str())
+                .build();
+            if let Err(error) = call!(self.engine, block_execution(args)) {
+                tracing::debug!(execution = %execution_id, %error, "not held back");
+            }
+            self.engine.agenda().armed_when(execution_id.partition(), [until]);
+        }
+        AttemptEnd::GivenBack
     }
 
     /// The call that ends an attempt was refused: something else had ended it before, and that stands.
@@ -403,31 +536,37 @@ impl Core {
             count(&self.counters.paused);
             return AttemptEnd::Paused;
         }
-        let shutting_down = stop.reason() == Some(StopReason::Shutdown);
-        match ended {
-            Some(Ok(result)) => self.complete(claimed, result).await,
-            // A failure after being told to stop for the shutdown's sake is no failure of the work.
-            Some(Err(TaskError(Kind::Failure { .. }))) | None if shutting_down => self.give_back(claimed, 0).await,
-            Some(Err(TaskError(Kind::Failure { reason, category, no_retry }))) => {
+        // To fail after being told to stop for the worker's sake is no failure of the work.
+        let not_its_fault = match stop.reason() {
+            Some(StopReason::Shutdown) => Some(GiveBack::Shutdown),
+            Some(StopReason::LeaseLost) => Some(GiveBack::LeaseLost),
+            _ => None,
+        };
+        match (ended, not_its_fault) {
+            (Some(Ok(result)), _) => self.complete(claimed, result).await,
+            (Some(Err(TaskError(Kind::Failure { .. }))) | None, Some(why)) => {
+                self.give_back(claimed, context.resumed(), why).await
+            }
+            (Some(Err(TaskError(Kind::Failure { reason, category, no_retry }))), None) => {
                 self.fail(claimed, reason, category, no_retry).await
             }
-            Some(Err(TaskError(Kind::Delay(ms)))) => {
+            (Some(Err(TaskError(Kind::Delay(ms)))), _) => {
                 let end = self.pause(claimed, ms).await;
                 if end == AttemptEnd::Paused {
                     count(&self.counters.paused);
                 }
                 end
             }
-            Some(Err(TaskError(Kind::WaitForChildren))) => self.wait_for_children(claimed).await,
-            Some(Err(TaskError(Kind::Paused))) => {
+            (Some(Err(TaskError(Kind::WaitForChildren))), _) => self.wait_for_children(claimed).await,
+            (Some(Err(TaskError(Kind::Paused))), _) => {
                 let reason = "the handler answered that it is paused, but nothing was suspended";
                 self.fail(claimed, reason.into(), "bad_output".into(), true).await
             }
-            None if stop.reason() == Some(StopReason::AttemptTimeout) => {
+            (None, None) if stop.reason() == Some(StopReason::AttemptTimeout) => {
                 self.fail(claimed, "the attempt did not end in time".into(), "timeout".into(), false).await
             }
-            // Cancelled, expired or taken over: there is nothing left to end.
-            None => {
+            // Cancelled, or expired: there is nothing left to end.
+            (None, None) => {
                 count(&self.counters.lost);
                 super::report::superseded(&self.engine, claimed).await
             }
@@ -496,7 +635,7 @@ impl Core {
                 count(&self.counters.paused);
                 AttemptEnd::Paused
             }
-            // Nothing is left to wait for: the handler is called again at once.
+            // Nothing is left to wait for: the handler is called again at once, by a claim that hands it the results.
             Ok(MoveToWaitingChildrenResult::AlreadySatisfied { .. }) => {
                 let end = self.pause(claimed, 0).await;
                 if end == AttemptEnd::Paused {
@@ -505,6 +644,25 @@ impl Core {
                 end
             }
             Err(error) => self.too_late(claimed, &error).await,
+        }
+    }
+
+    /// How many incoming edges are impossible. After a delay that is asked: it may be the one that follows a wait for
+    /// children which had all ended.
+    async fn failed_children(
+        &self,
+        claimed: &ClaimedExecution,
+        cause: Option<&ResumeCause>,
+    ) -> Result<u32, EngineError> {
+        match cause {
+            Some(ResumeCause::ChildrenDone { impossible_count, .. }) => Ok(*impossible_count),
+            Some(ResumeCause::DelayOver) if claimed.flow_id.is_some() => {
+                let args = EvaluateFlowEligibilityArgs { execution_id: claimed.execution_id };
+                let EvaluateFlowEligibilityResult::Status { impossible_count, .. } =
+                    call!(self.engine, evaluate_flow_eligibility(args))?;
+                Ok(impossible_count)
+            }
+            _ => Ok(0),
         }
     }
 }
