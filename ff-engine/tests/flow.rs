@@ -8,7 +8,7 @@ use ff_core::state::PublicState;
 use ff_engine::{Context, Engine, Error, TaskError, Worker, WorkerBuilder};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn engine() -> Engine {
     Engine::connect("memory:?partitions=4").await.expect("an empty store")

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn engine() -> Engine {
     Engine::connect("memory:?partitions=2").await.expect("an empty store")
@@ -48,7 +48,8 @@ async fn begun(handle: &Handle) {
 async fn what_another_process_ends_reaches_the_handler_long_before_the_next_renewal() {
     let engine = engine().await;
     let (worker, mut told, reports) = listening(&engine);
-    let worker = worker.build().expect("well put together");
+    // The next renewal comes in 20 minutes.
+    let worker = worker.lease(Duration::from_secs(3_600)).build().expect("well put together");
     // Past this engine, as another process would.
     let backend = engine.backend();
     timeout(
@@ -60,7 +61,6 @@ async fn what_another_process_ends_reaches_the_handler_long_before_the_next_rene
             for handle in [&cancelled, &completed, &revoked] {
                 begun(handle).await;
             }
-            let since = Instant::now();
             let (actor, reason) = (Actor::operator("zoe"), String::from("stop"));
             let args = CancelExecutionArgs { execution_id: cancelled.id(), actor, reason };
             backend.cancel_execution(args).await.expect("running");
@@ -74,7 +74,6 @@ async fn what_another_process_ends_reaches_the_handler_long_before_the_next_rene
                 RevokeLeaseArgs { execution_id: revoked.id(), lease_id, reason: "drill".into(), by: "zoe".into() };
             backend.revoke_lease(args).await.expect("running");
             assert_eq!(told.recv().await, Some(StopReason::LeaseLost));
-            assert!(since.elapsed() < Duration::from_secs(2), "a third of the lease is 10 s");
             revoked.cancel("zoe", "enough").await.expect("not ended");
         }),
     )
@@ -94,9 +93,32 @@ async fn what_another_process_ends_reaches_the_handler_long_before_the_next_rene
 #[tokio::test]
 async fn an_attempts_true_end_is_told_also_when_the_next_one_is_done() {
     let engine = engine().await;
-    let (worker, mut told, reports) = listening(&engine);
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let done = Arc::new(tokio::sync::Notify::new());
     let handle = engine.execution("long", &()).submit().await.expect("submitted");
-    let worker = worker.concurrency(1).build().expect("well put together");
+    let worker = Worker::builder(&engine)
+        .concurrency(1)
+        .grace(SOON)
+        .handler("long", {
+            let done = Arc::clone(&done);
+            move |ctx: Context, (): ()| {
+                let (tell, done) = (tell.clone(), Arc::clone(&done));
+                async move {
+                    ctx.progress(1, "begun").await?;
+                    let _ = tell.send(ctx.cancelled().await);
+                    // It keeps its slot until the heir has it.
+                    done.notified().await;
+                    Ok::<_, TaskError>("too late")
+                }
+            }
+        })
+        .observe({
+            let reports = Arc::clone(&reports);
+            move |report: &AttemptReport| reports.lock().push(report.clone())
+        })
+        .build()
+        .expect("well put together");
     let heir = Worker::builder(&engine)
         .name("heir")
         .handler("long", |_: Context, (): ()| async move { Ok::<_, TaskError>("the heir") });
@@ -113,6 +135,7 @@ async fn an_attempts_true_end_is_told_also_when_the_next_one_is_done() {
             });
             heir.await.expect("no refusal");
             assert_eq!(told.recv().await, Some(StopReason::LeaseLost));
+            done.notify_one();
         }),
     )
     .await
@@ -129,14 +152,14 @@ async fn an_attempts_true_end_is_told_also_when_the_next_one_is_done() {
 async fn a_handler_that_never_awaits_sees_its_deadline_too() {
     let engine = engine().await;
     let seen = Arc::new(AtomicBool::new(false));
-    let handle = engine.execution("busy", &()).deadline(Duration::from_millis(60)).submit().await.expect("submitted");
+    let handle = engine.execution("busy", &()).deadline(Duration::from_secs(2)).submit().await.expect("submitted");
     let worker = Worker::builder(&engine).handler("busy", {
         let seen = Arc::clone(&seen);
         move |ctx: Context, (): ()| {
             let seen = Arc::clone(&seen);
             async move {
                 let began = Instant::now();
-                while began.elapsed() < Duration::from_secs(5) {
+                while began.elapsed() < SOON {
                     if ctx.stop_reason() == Some(StopReason::DeadlinePassed) {
                         seen.store(true, Ordering::SeqCst);
                         break;
@@ -160,18 +183,17 @@ async fn leases_are_renewed_until_the_drain_has_ended() {
     let engine = engine().await;
     let handle = engine.execution("slow", &()).submit().await.expect("submitted");
     let began = Arc::new(tokio::sync::Notify::new());
-    let worker =
-        Worker::builder(&engine).lease(Duration::from_millis(100)).drain(Duration::from_secs(10)).handler("slow", {
+    let worker = Worker::builder(&engine).lease(Duration::from_millis(1_500)).drain(SOON).handler("slow", {
+        let began = Arc::clone(&began);
+        move |_: Context, (): ()| {
             let began = Arc::clone(&began);
-            move |_: Context, (): ()| {
-                let began = Arc::clone(&began);
-                async move {
-                    began.notify_one();
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    Ok::<_, TaskError>("drained")
-                }
+            async move {
+                began.notify_one();
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                Ok::<_, TaskError>("drained")
             }
-        });
+        }
+    });
     let worker = worker.build().expect("well put together");
     timeout(SOON, worker.run_until(began.notified())).await.expect("in time").expect("no refusal");
     let end = handle.describe().await.expect("known");
@@ -220,17 +242,21 @@ async fn lanes_share_by_weight_and_none_waits_for_an_empty_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_become_ready_at_once_wake_as_many_workers() {
     let engine = engine().await;
-    let busy = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
+    let begun = Arc::new(AtomicU64::new(0));
     let stop = tokio_util::sync::CancellationToken::new();
     let workers: Vec<_> = (0..4)
         .map(|n| {
-            let busy = Arc::clone(&busy);
+            let begun = Arc::clone(&begun);
             let worker = Worker::builder(&engine).name(format!("w{n}")).concurrency(1).without_maintenance().handler(
                 "nap",
                 move |_: Context, (): ()| {
-                    busy.lock().insert(n);
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    let begun = Arc::clone(&begun);
                     async move {
-                        tokio::time::sleep(Duration::from_millis(400)).await;
+                        // Until each of the four has one.
+                        while begun.load(Ordering::SeqCst) % 4 != 0 {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
                         Ok::<_, TaskError>(())
                     }
                 },
@@ -238,18 +264,27 @@ async fn many_that_become_ready_at_once_wake_as_many_workers() {
             tokio::spawn(worker.build().expect("well put together").run_until(stop.clone().cancelled_owned()))
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let mut flow = engine.flow("naps");
-    for _ in 0..4 {
-        flow.task("nap", &()).expect("encodes");
+    // Workers that look around by themselves do so once in a second: all four within 150 ms is one chance in 300. On a
+    // busy machine it is not always reached by those that are woken.
+    let mut took = Vec::new();
+    while took.iter().all(|took| *took > Duration::from_millis(150)) {
+        assert!(took.len() < 10, "{took:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut flow = engine.flow("naps");
+        for _ in 0..4 {
+            flow.task("nap", &()).expect("encodes");
+        }
+        let (since, all) = (Instant::now(), 4 * (took.len() as u64 + 1));
+        let flow = flow.submit().await.expect("submitted");
+        let each_has_one = async {
+            while begun.load(Ordering::SeqCst) < all {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, each_has_one).await.expect("in time");
+        took.push(since.elapsed());
+        flow.wait().await.expect("known");
     }
-    let since = Instant::now();
-    let flow = flow.submit().await.expect("submitted");
-    while busy.lock().len() < 4 {
-        assert!(since.elapsed() < Duration::from_millis(300), "only {:?} were woken", busy.lock());
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    flow.wait().await.expect("known");
     stop.cancel();
     for worker in workers {
         worker.await.expect("no panic").expect("no refusal");
@@ -281,7 +316,7 @@ async fn a_pause_is_never_mistaken_for_a_lost_lease() {
     let memory = Arc::new(ff_backend_memory::MemoryBackend::new());
     let engine = Engine::with_backend(Arc::new(ff_core::layer::Layered::new(memory, Late))).await.expect("opens");
     let stopped = Arc::new(AtomicU64::new(0));
-    let worker = Worker::builder(&engine).lease(Duration::from_millis(100)).handler("ask", {
+    let worker = Worker::builder(&engine).handler("ask", {
         let stopped = Arc::clone(&stopped);
         move |ctx: Context, rounds: u64| {
             let stopped = Arc::clone(&stopped);

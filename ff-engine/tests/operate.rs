@@ -13,7 +13,7 @@ use ff_engine::{
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn engine() -> Engine {
     Engine::connect("memory:?partitions=1").await.expect("an empty store")
@@ -229,7 +229,7 @@ async fn output_and_progress_are_followed_over_attempts_and_pauses_until_the_end
         if ctx.resumed().is_none() {
             return Err(TaskError::delay(Duration::from_millis(20)));
         }
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         ctx.frame("word", "again").await?;
         if ctx.attempt_index() == AttemptIndex(0) { Err(TaskError::retryable("once more")) } else { Ok(()) }
     });
