@@ -2,10 +2,13 @@
 //! that dies, and a human approval before the index is written.
 //!
 //! `cargo run --release --example documents -- <folder> [--yes] [--flaky 0.1] [--kill-worker]`
+//!
+//! On a server, further processes can help, and be killed: the same command with `--worker-only` and the same `--backend`.
 
 mod files;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +19,13 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use comfy_table::{Table, presets};
 use ff_core::state::PublicState;
-use ff_engine::{Engine, FlowHandle, Retries, Task};
+use ff_engine::{Engine, FlowHandle, Handle, Retries, Task, WorkerReport};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks::{Index, RETRIES, Request, Shared};
+use crate::tasks::{Index, RETRIES, Shared};
 
 /// Results that one task takes along its edges at most.
 const FAN_IN: usize = 64;
@@ -42,6 +46,15 @@ struct Options {
     /// The share of attempts that fail on purpose, 0 to 0.9.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     flaky: f64,
+    /// Only work on what other processes submit to the same store, until interrupted.
+    #[arg(long)]
+    worker_only: bool,
+    /// Workers of this process.
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    /// How long the work of a process that was killed waits for another one, in seconds.
+    #[arg(long, default_value_t = 30)]
+    lease: u64,
     /// Let one worker die with its leases; its work is taken over.
     #[arg(long)]
     kill_worker: bool,
@@ -49,7 +62,7 @@ struct Options {
     #[arg(long, default_value = "index.json")]
     out: PathBuf,
     /// Where executions are kept: memory:, or redis://host:port/0?prefix=app
-    #[arg(long, default_value = "memory:?max_payload_bytes=67108864")]
+    #[arg(long, default_value = "memory:")]
     backend: String,
 }
 
@@ -60,6 +73,9 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.worker_only {
+        return end(work(&options));
+    }
     if !options.folder.is_dir() {
         eprintln!("{} is not a folder", options.folder.display());
         return ExitCode::from(2);
@@ -76,9 +92,13 @@ fn main() -> ExitCode {
         eprintln!("{} text files, of which the first {MAX_FILES} are indexed", found.files.len());
         found.files.truncate(MAX_FILES);
     }
+    end(run(&options, found.files))
+}
+
+/// Runs a part of the program to its end; whether it succeeded.
+fn end(part: impl Future<Output = Result<bool>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ended = runtime.context("no runtime").and_then(|runtime| runtime.block_on(run(&options, found.files)));
-    match ended {
+    match runtime.context("no runtime").and_then(|runtime| runtime.block_on(part)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -88,27 +108,67 @@ fn main() -> ExitCode {
     }
 }
 
+/// Opens the store. An index of many files is larger than results are by default.
+async fn open(options: &Options) -> Result<Engine> {
+    let mut url = options.backend.clone();
+    if !url.contains("max_payload_bytes=") {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str("max_payload_bytes=67108864");
+    }
+    Engine::builder().namespace("documents").connect(&url).await.context("the store was not opened")
+}
+
+/// Workers of this process, until they are told to stop.
+struct Workers {
+    stop: CancellationToken,
+    running: Vec<JoinHandle<ff_engine::Result<WorkerReport>>>,
+}
+
+impl Workers {
+    fn start(engine: &Engine, options: &Options, shared: &Shared) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let lease = Duration::from_secs(options.lease);
+        let worker =
+            |n| tasks::worker(engine, shared).name(format!("indexer-{n}")).concurrency(16).lease(lease).build();
+        let running = (0..options.workers)
+            .map(|n| Ok(tokio::spawn(worker(n)?.run_until(stop.clone().cancelled_owned()))))
+            .collect::<Result<_>>()?;
+        Ok(Self { stop, running })
+    }
+
+    async fn drain(self) -> Result<()> {
+        self.stop.cancel();
+        for worker in self.running {
+            worker.await.context("a worker panicked")??;
+        }
+        Ok(())
+    }
+}
+
+/// Works on what others submit, until interrupted.
+async fn work(options: &Options) -> Result<bool> {
+    let engine = open(options).await?;
+    let workers = Workers::start(&engine, options, &Shared::new(options.flaky, &options.out))?;
+    println!("at work");
+    tokio::signal::ctrl_c().await?;
+    workers.drain().await?;
+    Ok(true)
+}
+
 /// Whether the index was published.
 async fn run(options: &Options, files: Vec<PathBuf>) -> Result<bool> {
     let began = Instant::now();
-    let engine = Engine::builder().namespace("documents").connect(&options.backend).await?;
-    let (approvals, requests) = mpsc::unbounded_channel();
-    let shared = Shared { flaky: options.flaky, out: options.out.clone(), approvals, failures: Arc::default() };
+    let engine = open(options).await?;
+    let shared = Shared::new(options.flaky, &options.out);
     let flow = submit(&engine, &files).await?;
 
     if options.kill_worker {
         kill_a_worker(&engine).await?;
     }
-    let stop = CancellationToken::new();
-    let workers: Vec<_> = (0..2)
-        .map(|n| {
-            let worker = tasks::worker(&engine, &shared).name(format!("indexer-{n}")).concurrency(16);
-            Ok(tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned())))
-        })
-        .collect::<Result<_>>()?;
-
+    let workers = Workers::start(&engine, options, &shared)?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
-    let approving = tokio::spawn(approve(engine.clone(), requests, options.yes, bar.clone()));
+    let publish = flow.member("publish").context("the flow has a publication")?;
+    let approving = tokio::spawn(approve(engine.clone(), publish, options.yes, bar.clone()));
     let interrupted = tokio::select! {
         watched = watch(&flow, &bar) => { watched?; false }
         _ = tokio::signal::ctrl_c() => true,
@@ -118,10 +178,7 @@ async fn run(options: &Options, files: Vec<PathBuf>) -> Result<bool> {
     }
     approving.abort();
     bar.finish_and_clear();
-    stop.cancel();
-    for worker in workers {
-        worker.await.context("a worker panicked")??;
-    }
+    workers.drain().await?;
     report(&flow, files.len(), began.elapsed(), shared.failures.load(Ordering::Relaxed)).await?;
     let published = !interrupted && flow.result::<String>("publish").await.is_ok();
     if published {
@@ -174,14 +231,30 @@ async fn kill_a_worker(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Shows each request with its token; delivers it when told to, or when the user says yes.
-async fn approve(engine: Engine, mut requests: mpsc::UnboundedReceiver<Request>, yes: bool, bar: ProgressBar) {
-    while let Some(request) = requests.recv().await {
+/// Shows each request for an approval with its token, whatever process the publication paused in; answers it when told to,
+/// or when the user says yes.
+async fn approve(engine: Engine, publish: Handle, yes: bool, bar: ProgressBar) {
+    let mut answered = BTreeSet::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // A publication whose worker was killed asks again, at another waitpoint.
+        let open = engine.waitpoints(publish.id()).await.unwrap_or_default();
+        let Some((waitpoint_id, token)) = open.into_iter().find_map(|waitpoint| {
+            let id = waitpoint.waitpoint_id;
+            let token = waitpoint.tokens.into_iter().next().filter(|_| !answered.contains(&id))?.token;
+            Some((id, token))
+        }) else {
+            continue;
+        };
+        let question = match publish.explain().await {
+            Ok(now) => now.to_string(),
+            Err(error) => error.to_string(),
+        };
         // The token is the program's to show: whoever has it may approve.
         bar.suspend(|| {
-            println!("{}", request.question);
-            println!("  execution {}\n  waitpoint {}", request.execution_id, request.waitpoint_id);
-            println!("  token     {}", request.token.expose());
+            println!("{question}");
+            println!("  execution {}\n  waitpoint {waitpoint_id}", publish.id());
+            println!("  token     {}", token.expose());
         });
         let mut approved = yes;
         while !approved {
@@ -193,22 +266,20 @@ async fn approve(engine: Engine, mut requests: mpsc::UnboundedReceiver<Request>,
             match line.await {
                 Ok(Ok(Some(line))) => approved = matches!(line.trim(), "y" | "yes"),
                 _ => {
-                    bar.suspend(|| println!("nobody is there to approve: declined (use --yes)"));
-                    let declined = engine.handle(request.execution_id).cancel("documents", "declined").await;
-                    if let Err(error) = declined {
+                    bar.suspend(|| println!("nobody is there to approve, so it is declined: run it with --yes"));
+                    if let Err(error) = publish.cancel("documents", "declined").await {
                         bar.suspend(|| eprintln!("not cancelled: {error}"));
                     }
                     return;
                 }
             }
         }
-        let sent = engine
-            .signal(request.execution_id, request.waitpoint_id, &request.token, "approved")
-            .source("human", if yes { "--yes" } else { "the terminal" })
-            .send()
-            .await;
-        if let Err(error) = sent {
-            bar.suspend(|| eprintln!("not approved: {error}"));
+        let by = if yes { "--yes" } else { "the terminal" };
+        match engine.signal(publish.id(), waitpoint_id, &token, "approved").source("human", by).send().await {
+            Ok(_) => {
+                answered.insert(waitpoint_id);
+            }
+            Err(error) => bar.suspend(|| eprintln!("not approved: {error}")),
         }
     }
 }

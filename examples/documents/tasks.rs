@@ -1,15 +1,13 @@
 //! The tasks: what each does with its input and what it receives along its edges.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ff_core::ids::{ExecutionId, WaitpointId};
-use ff_core::token::WaitpointToken;
 use ff_engine::{Context, Engine, Suspend, Suspended, SuspensionReason, TaskError, Worker, WorkerBuilder};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// What is known of some files.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -47,15 +45,6 @@ struct Document {
     text: String,
 }
 
-/// A request for an approval, as the suspended task hands it out.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) execution_id: ExecutionId,
-    pub(crate) waitpoint_id: WaitpointId,
-    pub(crate) token: WaitpointToken,
-    pub(crate) question: String,
-}
-
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -63,13 +52,15 @@ pub(crate) struct Shared {
     pub(crate) flaky: f64,
     /// Where the index is written.
     pub(crate) out: PathBuf,
-    /// Where requests for approval go.
-    pub(crate) approvals: mpsc::UnboundedSender<Request>,
     /// Failures on purpose so far.
     pub(crate) failures: Arc<AtomicU64>,
 }
 
 impl Shared {
+    pub(crate) fn new(flaky: f64, out: &Path) -> Self {
+        Self { flaky, out: out.to_owned(), failures: Arc::default() }
+    }
+
     /// Fails by chance, unless the attempt is the last that the policy allows: the program shows retries, not bad luck.
     fn stumble(&self, ctx: &Context) -> Result<(), TaskError> {
         if ctx.claimed().retry_count < RETRIES && fastrand::f64() < self.flaky {
@@ -156,21 +147,9 @@ async fn publish(shared: Shared, ctx: Context, (): ()) -> Result<String, TaskErr
     if ctx.resume_info().is_none() {
         let question = format!("publish an index of {} files and {} words?", index.files, index.words.len());
         let approval = Suspend::until_signal("approved").reason(SuspensionReason::WaitingForApproval).detail(&question);
-        match ctx.suspend(approval).await? {
-            Suspended::Paused(paused) => {
-                if let Some(waitpoint) = paused.waitpoints().first()
-                    && let Some(token) = waitpoint.token()
-                {
-                    let _ = shared.approvals.send(Request {
-                        execution_id: ctx.execution_id(),
-                        waitpoint_id: waitpoint.id(),
-                        token: token.clone(),
-                        question,
-                    });
-                }
-                return Err(paused.into());
-            }
-            Suspended::AlreadySatisfied(_) => {}
+        // Whoever approves finds the request, and its token, among the waitpoints of this execution.
+        if let Suspended::Paused(paused) = ctx.suspend(approval).await? {
+            return Err(paused.into());
         }
     }
     let who = ctx.signals().first().map_or("nobody", |signal| signal.source.source_identity.as_str());

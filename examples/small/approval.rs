@@ -76,14 +76,12 @@ async fn main() -> Result<()> {
     let human = async {
         let letter = mailbox.recv().await.context("no letter came")?;
         println!("{}", handle.explain().await?);
-        let forged = ff_examples::request(&address, "POST", &letter.path, Some("forged"), "\"mallory\"").await;
+        let forged = ff_examples::post(&address, &letter.path, "forged", "\"mallory\"").await;
         println!("mallory: {}", forged.err().context("a forged token was taken")?);
-        let effect = ff_examples::request(&address, "POST", &letter.path, Some(&letter.token), "\"zoe\"").await?;
+        let effect = ff_examples::post(&address, &letter.path, &letter.token, "\"zoe\"").await?;
         println!("zoe: {effect}");
         println!("{}", handle.result::<String>().await?);
         anyhow::Ok(())
     };
-    let mut played = Ok(());
-    worker.run_until(async { played = human.await }).await?;
-    played
+    worker.run_while(human).await?
 }

@@ -55,9 +55,8 @@ async fn main() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let mut watched = Ok(());
-    worker.run_until(async { watched = watch.await }).await?;
+    worker.run_while(watch).await??;
     let status = budget.status().await?;
     println!("{} periods ended, {} breaches", status.reset_count, status.hard_breach_count);
-    watched
+    Ok(())
 }

@@ -29,7 +29,7 @@ impl Crawler {
     /// Fetches a page, and submits what it links to. The path is the idempotency key, so each page is fetched once,
     /// however many link to it.
     async fn fetch(self, ctx: Context, path: String) -> Result<usize, TaskError> {
-        let text = ff_examples::request(&self.address, "GET", &path, None, "").await.map_err(TaskError::retryable)?;
+        let text = ff_examples::get(&self.address, &path).await.map_err(TaskError::retryable)?;
         for link in text.lines() {
             let next = ctx.engine().execution("fetch", link).idempotency_key(link).quota("polite");
             let next = next.retries(Retries::exponential(3, Duration::from_millis(100), Duration::from_secs(5)));
@@ -47,7 +47,8 @@ async fn main() -> Result<()> {
     let routes = Router::new().route("/pages/{n}", routing::get(page));
     tokio::spawn(async move { axum::serve(server, routes).await });
 
-    engine.quota("polite")?.create(QuotaLimits::rate(20, Duration::from_secs(1)).and_concurrent(2)).await?;
+    let quota = engine.quota("polite")?;
+    quota.create(QuotaLimits::rate(20, Duration::from_secs(1)).and_concurrent(2)).await?;
     let (found, mut all) = mpsc::unbounded_channel();
     let first = engine.execution("fetch", "/pages/0").idempotency_key("/pages/0").quota("polite");
     let first = first.retries(Retries::exponential(3, Duration::from_millis(100), Duration::from_secs(5)));
@@ -67,11 +68,10 @@ async fn main() -> Result<()> {
             }
         }
         println!("{} pages, {bytes} bytes, {:.1} s", pages.len(), began.elapsed().as_secs_f64());
-        let quota = engine.quota("polite")?.status().await?;
-        println!("in the last window {}, in use {}", quota.in_window, quota.in_use);
         anyhow::Ok(())
     };
-    let mut watched = Ok(());
-    worker.run_until(async { watched = watch.await }).await?;
-    watched
+    worker.run_while(watch).await??;
+    let quota = quota.status().await?;
+    println!("in the last window {}, in use {}", quota.in_window, quota.in_use);
+    Ok(())
 }

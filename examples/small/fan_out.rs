@@ -42,14 +42,14 @@ async fn main() -> Result<()> {
     let flow = flow.submit().await?;
 
     let worker = Worker::builder(&engine).handler("count_primes", count_primes).handler("sum", sum).build()?;
-    let report = worker
-        .run_until(async {
-            match flow.result::<u32>("sum").await {
-                Ok(sum) => println!("{sum} primes below 20000"),
-                Err(error) => println!("{error}"),
-            }
-        })
-        .await?;
-    println!("{} attempts, {} of them retried", report.claimed, report.retried);
+    let sum = worker.run_while(flow.result::<u32>("sum")).await??;
+    println!("{sum} primes below 20000");
+    let (mut attempts, mut retries) = (0, 0);
+    for part in flow.list().await? {
+        let part = flow.handle(part.execution_id).describe().await?;
+        attempts += part.attempt_count;
+        retries += part.total_retries;
+    }
+    println!("{attempts} attempts, {retries} of them retried");
     Ok(())
 }

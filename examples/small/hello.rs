@@ -16,10 +16,9 @@ async fn main() -> Result<()> {
     let handle = engine.execution("greet", "world").submit().await?;
     println!("{}", handle.explain().await?);
 
-    // The worker runs until the future is ready, then drains. In a service that is a signal to shut down.
+    // The worker runs while something waits for the result, then drains. A service uses `run_until` and a signal.
     let worker = Worker::builder(&engine).handler("greet", greet).build()?;
-    let done = async { println!("{}", handle.result::<String>().await.unwrap_or_else(|error| error.to_string())) };
-    worker.run_until(done).await?;
+    println!("{}", worker.run_while(handle.result::<String>()).await??);
     println!("{}", handle.explain().await?);
     Ok(())
 }

@@ -63,9 +63,8 @@ async fn main() -> Result<()> {
         }
         anyhow::Ok(sum)
     };
-    let mut sum = Ok(0);
-    worker.build()?.run_until(async { sum = check.await }).await?;
-    println!("sum {}, expected {}", sum?, JOBS * (JOBS - 1));
+    let sum = worker.build()?.run_while(check).await??;
+    println!("sum {sum}, expected {}", JOBS * (JOBS - 1));
     println!("{} handlers ran for {JOBS} jobs", ran.load(Ordering::Relaxed));
     let by_name = counted.layer().by_name.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, calls) in by_name.iter() {

@@ -1,10 +1,12 @@
 //! What the programs in this package share: the option `--backend`, and a client of local servers.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use ff_engine::Engine;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
 
 /// The options of the small programs.
 #[derive(Debug, Parser)]
@@ -26,25 +28,36 @@ pub async fn engine(program: &str) -> Result<Engine> {
     engine.connect(&options.backend).await.context("the store was not opened")
 }
 
-/// The least client that these programs need: one request to a server on this machine, and its body.
+/// Asks a server on this machine for a page.
 ///
 /// # Errors
 /// When the server is not reached, or answers with another status than 200.
-pub async fn request(address: &str, method: &str, path: &str, bearer: Option<&str>, body: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let authorization = bearer.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{authorization}\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    if !head.starts_with("HTTP/1.1 200") {
-        bail!("{}: {body}", head.lines().next().unwrap_or_default());
+pub async fn get(address: &str, path: &str) -> Result<String> {
+    let url = format!("http://{address}{path}");
+    ask(move |agent| agent.get(url).call()).await
+}
+
+/// Posts JSON to a server on this machine, with a bearer token.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(address: &str, path: &str, token: &str, json: &str) -> Result<String> {
+    let (url, bearer, json) = (format!("http://{address}{path}"), format!("Bearer {token}"), json.to_owned());
+    ask(move |agent| agent.post(url).header("authorization", bearer).content_type("application/json").send(json)).await
+}
+
+/// The client waits on a thread of its own.
+async fn ask(call: impl FnOnce(&Agent) -> Result<Response<Body>, ureq::Error> + Send + 'static) -> Result<String> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let patience = Some(Duration::from_secs(10));
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(patience).build().new_agent();
+        let mut answer = call(&agent)?;
+        let text = answer.body_mut().read_to_string()?;
+        anyhow::Ok((answer.status(), text))
+    });
+    let (status, text) = asked.await.context("the client panicked")??;
+    if status != StatusCode::OK {
+        bail!("{status}: {text}");
     }
-    Ok(body.to_owned())
+    Ok(text)
 }
