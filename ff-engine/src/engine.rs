@@ -100,7 +100,7 @@ pub struct EngineBuilder {
 
 /// A server that is not reached is a matter of the store, as in every later call; the rest is one of how it was opened.
 #[cfg(feature = "valkey")]
-fn not_opened(error: ff_backend_valkey::ConnectError) -> Error {
+fn not_opened(error: &ff_backend_valkey::ConnectError) -> Error {
     let message = format!("cannot open the store: {error}");
     match error {
         ff_backend_valkey::ConnectError::Server(_) => {
@@ -161,7 +161,7 @@ impl EngineBuilder {
                 options.deployment = url::deployment(partitions, max_payload_bytes);
                 options.prefix = prefix.unwrap_or(options.prefix);
                 let opened = ff_backend_valkey::ValkeyBackend::connect(&url.0, options).await;
-                self.open(Arc::new(opened.map_err(not_opened)?)).await
+                self.open(Arc::new(opened.map_err(|error| not_opened(&error))?)).await
             }
             #[cfg(not(feature = "valkey"))]
             url::Address::Valkey { url, .. } => {

@@ -202,7 +202,7 @@ async fn usage_is_counted_once_when_the_answer_is_lost() {
     let engine = engine({
         let calls = Arc::clone(&calls);
         move |operation| match operation.name() {
-            OpName::ReportUsage if calls.fetch_add(1, Ordering::SeqCst) % 2 == 0 => Fate::Lost,
+            OpName::ReportUsage if calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => Fate::Lost,
             _ => Fate::Done,
         }
     })
@@ -375,7 +375,7 @@ async fn an_explanation_counts_all_that_is_waited_for() {
     let mut flow = engine.flow("wide");
     let parts: Vec<_> = (0..120).map(|n| flow.task("part", &n).expect("encodes")).collect();
     let total = flow.task("total", &()).expect("encodes").name("total");
-    let _total = parts.iter().fold(total, |total, part| total.after(part));
+    let _total = parts.iter().fold(total, ff_engine::Task::after);
     let flow = flow.submit().await.expect("submitted");
     let text = flow.member("total").expect("named").explain().await.expect("known").to_string();
     assert!(text.contains("120 other executions") && text.contains("and 119 more"), "{text}");

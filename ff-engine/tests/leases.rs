@@ -255,7 +255,7 @@ async fn many_that_become_ready_at_once_wake_as_many_workers() {
                     let begun = Arc::clone(&begun);
                     async move {
                         // Until each of the four has one.
-                        while begun.load(Ordering::SeqCst) % 4 != 0 {
+                        while !begun.load(Ordering::SeqCst).is_multiple_of(4) {
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
                         Ok::<_, TaskError>(())

@@ -181,7 +181,9 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
             tokio::select! {
                 () = stop.cancelled() => {}
                 joined = tasks.join_next() => {
-                    joined.map(note);
+                    if let Some(joined) = joined {
+                        note(joined);
+                    }
                     full = true;
                 }
             }
