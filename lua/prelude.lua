@@ -576,9 +576,7 @@ local function add_up(call, p, sums)
 				-- Run again: what goes with the sum may not have been done.
 				n, sum = last_n, last_sum
 			end
-			if not sum then
-				break
-			elseif string.byte(key, #p + 1) == 108 then
+			if sum and string.byte(key, #p + 1) == 108 then
 				if sum < 1 then
 					unregister(call, p, string.sub(key, #p + 2), field)
 				end

@@ -44,7 +44,26 @@ impl Server {
     /// When the program is missing or does not listen within ten seconds.
     pub fn start(kind: Kind) -> io::Result<Self> {
         let folder = TempDir::with_prefix("ff-")?;
-        let child = spawn(kind, folder.path())?;
+        let child = spawn(kind, folder.path(), None)?;
+        let mut server = Self { child, folder };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Starts a server that compares texts as a locale does (`en_US`, `UTF-8`), made for it by `localedef`: what runs in
+    /// it must not depend on the machine it runs on.
+    ///
+    /// # Errors
+    /// When the locale cannot be made, and those of [`Server::start`].
+    pub fn start_in_locale(kind: Kind, language: &str, charmap: &str) -> io::Result<Self> {
+        let folder = TempDir::with_prefix("ff-")?;
+        let name = format!("{language}.{charmap}");
+        let made =
+            Command::new("localedef").args(["-i", language, "-f", charmap]).arg(folder.path().join(&name)).output()?;
+        if !made.status.success() {
+            return Err(io::Error::other(format!("localedef: {}", String::from_utf8_lossy(&made.stderr))));
+        }
+        let child = spawn(kind, folder.path(), Some(&name))?;
         let mut server = Self { child, folder };
         server.wait()?;
         Ok(server)
@@ -75,8 +94,12 @@ impl Server {
     }
 }
 
-fn spawn(kind: Kind, folder: &Path) -> io::Result<Child> {
-    Command::new(kind.program())
+fn spawn(kind: Kind, folder: &Path, locale: Option<&str>) -> io::Result<Child> {
+    let mut command = Command::new(kind.program());
+    if let Some(locale) = locale {
+        command.env("LOCPATH", folder).env("LC_ALL", locale);
+    }
+    command
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
         .arg(folder.join("socket"))
         .arg("--dir")
