@@ -1,115 +1,36 @@
 //! `ValkeyBackend`: a connection, a prefix, a clock, and one call per operation.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ff_core::bounds::Deployment;
-use ff_core::contracts::decode::DecodeCause;
 use ff_core::engine_backend::{Durability, Health, Host};
 use ff_core::error::{Applied, EngineError};
 use ff_core::ids::{BudgetId, LaneId, QuotaPolicyId};
-use ff_core::operation::{Operation, Outcome, dispatch};
-use ff_core::time::{Clock, ManualClock};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisError, Value};
+use ff_core::operation::{Operation, Outcome};
+use ff_core::time::Clock;
+use redis::RedisError;
+use tokio::time::Instant;
 
+use crate::batch::Batch;
 use crate::call::{Pack, Reply};
-use crate::keys::{KeyCache, LOAD_BURST};
-use crate::library;
-use crate::record::corrupt;
+use crate::connection::{Connection, Primary, Request, checks};
+use crate::keys::KeyCache;
+use crate::library::{self, Standing};
+use crate::options::{Confirm, ConnectError, Options};
 use crate::tails::Tails;
 use crate::wake::Wake;
-
-/// Why a backend could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The server could not be reached, or refused.
-    #[error("the server could not be used: {0}")]
-    Server(#[from] RedisError),
-    /// The server holds a newer library: this process is the older one and must be upgraded.
-    #[error("the server's library has version {server}, newer than this process's {ours}: upgrade this process")]
-    NewerLibrary {
-        /// The server's version.
-        server: u64,
-        /// Ours.
-        ours: u64,
-    },
-    /// The deployment was first used with another number of partitions.
-    #[error(
-        "this deployment (prefix `{prefix}`) has {recorded} partitions, not {asked}: open it with {recorded}, or choose \
-         another prefix"
-    )]
-    PartitionCount {
-        /// The prefix.
-        prefix: String,
-        /// What was recorded on first use.
-        recorded: String,
-        /// What was asked for.
-        asked: u16,
-    },
-    /// The server may evict keys.
-    #[error(
-        "the server's maxmemory-policy is `{policy}`: it may evict records of executions; set `noeviction`, or allow it \
-         with `Options::allow_eviction`"
-    )]
-    Eviction {
-        /// The policy.
-        policy: String,
-    },
-    /// An option is out of bounds.
-    #[error("option `{option}`: {remedy}")]
-    Option {
-        /// Its name.
-        option: &'static str,
-        /// What to do.
-        remedy: &'static str,
-    },
-}
-
-/// How a backend is opened.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// What every key begins with; `ff`. 1..=64 bytes of `[A-Za-z0-9._:-]`. It isolates deployments on one server.
-    pub prefix: String,
-    /// What the deployment fixes.
-    pub deployment: Deployment,
-    /// A clock that is turned by hand instead of the server's.
-    pub clock: Option<ManualClock>,
-    /// Use a server that may evict keys.
-    pub allow_eviction: bool,
-    /// How many loads of a partition's signing keys signals with unknown kids may cause in a row, before there is one
-    /// per second and the rest are `keystore_busy`; 16. `None` sets no limit.
-    pub key_load_burst: Option<u32>,
-    /// How long one call may take before its answer counts as lost; 10 s.
-    pub response_timeout: Duration,
-    /// How long a connection attempt may take; 5 s.
-    pub connection_timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            prefix: "ff".to_owned(),
-            deployment: Deployment::default(),
-            clock: None,
-            allow_eviction: false,
-            key_load_burst: Some(LOAD_BURST),
-            response_timeout: Duration::from_secs(10),
-            connection_timeout: Duration::from_secs(5),
-        }
-    }
-}
 
 /// The engine on a Valkey or Redis server.
 ///
 /// Clones share the connection. Every operation is one call of a function of the library `ff`, atomic in the server.
 #[derive(Clone)]
 pub struct ValkeyBackend {
-    connection: ConnectionManager,
+    connection: Connection,
     shared: Arc<Shared>,
+    /// Where its calls are collected, while they are.
+    batch: Option<Weak<Batch>>,
 }
 
 struct Shared {
@@ -126,37 +47,72 @@ impl std::fmt::Debug for ValkeyBackend {
 }
 
 impl ValkeyBackend {
-    /// Connects, loads the library where the server lacks it, and records the deployment on first use.
+    /// Connects, loads the library where a server lacks it, and records the deployment on first use.
+    ///
+    /// The address is `redis://[user[:password]@]host[:port][/db]` (`rediss://` with TLS), `redis+unix:///path`,
+    /// `redis+cluster://host:port,host:port` by some nodes of a cluster, or `redis+sentinel://host:port,host:port/primary`
+    /// by sentinels; `valkey` stands for `redis` everywhere. Behind it: `?ca=`, `&cert=`, `&key=` (files of
+    /// [`Tls`](crate::Tls)), `&confirm=` (`memory`, `local_fsync`, `replicas:2`: [`Confirm`]), `&protocol=resp3`. What the
+    /// address says wins over the options.
     ///
     /// # Errors
-    /// [`ConnectError`].
+    /// [`ConnectError`]. A server that is not reached is an error at once; one that is loading its data, or of which a
+    /// cluster or sentinels still choose the primary, is waited for as long as `retry_for`.
     pub async fn connect(url: &str, options: Options) -> Result<Self, ConnectError> {
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
-        if !(1..=64).contains(&options.prefix.len()) || !options.prefix.bytes().all(good) {
-            return Err(ConnectError::Option {
-                option: "prefix",
-                remedy: "use 1 to 64 characters of letters, digits, dot, underscore, colon and hyphen",
-            });
-        }
-        let client = Client::open(url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(options.response_timeout))
-            .set_connection_timeout(Some(options.connection_timeout));
-        let wake = Wake::new(client.clone(), &options.prefix);
-        let mut connection = ConnectionManager::new_with_config(client, config).await?;
-        if !options.allow_eviction {
-            check_eviction(&mut connection).await?;
-        }
-        library::ensure(&mut connection, 1).await?;
-        let asked = options.deployment.partitions.partitions();
-        let key = format!("{}:meta", options.prefix);
-        redis::cmd("HSETNX").arg(&key).arg("partitions").arg(asked).query_async::<()>(&mut connection).await?;
-        let recorded: String = redis::cmd("HGET").arg(&key).arg("partitions").query_async(&mut connection).await?;
-        if recorded != asked.to_string() {
-            return Err(ConnectError::PartitionCount { prefix: options.prefix, recorded, asked });
+        let mut options = options;
+        let connection = Connection::new(url, &mut options)?;
+        let deadline = Instant::now() + options.retry_for;
+        loop {
+            match Self::prepare(&connection, &options).await {
+                Ok(()) => break,
+                Err(ConnectError::Server(error)) if connection.passes(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(checks::explained(error, &options)),
+            }
         }
         let keys = KeyCache::new(options.key_load_burst);
-        Ok(Self { connection, shared: Arc::new(Shared { options, keys, wake, tails: Tails::default() }) })
+        let wake = Wake::new(connection.clone(), &options.prefix);
+        let shared = Arc::new(Shared { options, keys, wake, tails: Tails::default() });
+        Ok(Self { connection, shared, batch: None })
+    }
+
+    async fn prepare(connection: &Connection, options: &Options) -> Result<(), ConnectError> {
+        for mut primary in connection.primaries().await? {
+            checks::server(&mut primary, options).await?;
+        }
+        connection.check_permissions(options).await?;
+        let asked = options.deployment.partitions.partitions();
+        let key = format!("{}:meta", options.prefix);
+        let (mut set, mut get) = (redis::cmd("HSETNX"), redis::cmd("HGET"));
+        set.arg(&key).arg("partitions").arg(asked);
+        get.arg(&key).arg("partitions");
+        connection.once(set, &key).await?;
+        let recorded: String = redis::from_redis_value(connection.once(get, &key).await?).map_err(RedisError::from)?;
+        if recorded == asked.to_string() {
+            return Ok(());
+        }
+        Err(ConnectError::PartitionCount { prefix: options.prefix.clone(), recorded, asked })
+    }
+
+    /// The way to the servers.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What every key begins with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.shared.options.prefix
+    }
+
+    /// The same, with its calls collected.
+    pub(crate) fn in_batch(&self, batch: &Arc<Batch>) -> Self {
+        Self { batch: Some(Arc::downgrade(batch)), ..self.clone() }
+    }
+
+    /// The same, with its calls sent as they come.
+    pub(crate) fn outside_batch(&self) -> Self {
+        Self { batch: None, ..self.clone() }
     }
 
     /// The process's signing keys.
@@ -218,49 +174,65 @@ impl ValkeyBackend {
         payload: &[u8],
         partition: u16,
     ) -> Result<Reply, EngineError> {
-        let packed = pack.finish();
-        let mut connection = self.connection.clone();
         let mut command = redis::cmd("FCALL");
-        command.arg(function).arg(1).arg(key).arg(&packed).arg(payload);
-        let value = match command.query_async::<Value>(&mut connection).await {
-            Err(error) if library::is_missing_function(&error) => {
-                // A restart, a failover or FUNCTION FLUSH lost the library: nothing was applied.
-                library::ensure(&mut connection, 1)
-                    .await
-                    .map_err(|error| EngineError::Transport { applied: Applied::No, message: error.to_string() })?;
-                command.query_async::<Value>(&mut connection).await
-            }
-            other => other,
+        let keys = self.connection.keys(key);
+        command.arg(&*library::function(self.shared.options.generation, function));
+        command.arg(keys.len()).arg(keys).arg(pack.finish()).arg(payload);
+        let request = Request { command, key: key.to_owned(), writes: library::writes(function) };
+        let value = match self.batch.as_ref().and_then(Weak::upgrade) {
+            Some(batch) => batch.call(request).await?,
+            None => self.connection.call(&request).await?,
         };
-        Reply::open(value.map_err(|error| failed(&error))?, partition)
+        Reply::open(value, partition)
     }
-}
 
-/// What an error of the server means to the caller.
-fn failed(error: &RedisError) -> EngineError {
-    if error.code() == Some("FFCORRUPT") {
-        let what = error.detail().unwrap_or_default();
-        let record = what.split(' ').next().unwrap_or("record");
-        return corrupt(record, "version", DecodeCause::IllegalState);
-    }
-    let refused = error.is_connection_refusal()
-        || error
-            .code()
-            .is_some_and(|code| matches!(code, "OOM" | "READONLY" | "LOADING" | "NOPERM" | "NOAUTH" | "MASTERDOWN"));
-    EngineError::Transport { applied: if refused { Applied::No } else { Applied::Unknown }, message: error.to_string() }
-}
-
-async fn check_eviction(connection: &mut ConnectionManager) -> Result<(), ConnectError> {
-    // A server that keeps CONFIG from us says nothing about eviction; health() reports that.
-    let asked: Result<Vec<String>, _> =
-        redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(connection).await;
-    match asked {
-        Ok(pair) => match pair.get(1) {
-            Some(policy) if policy != "noeviction" => Err(ConnectError::Eviction { policy: policy.clone() }),
-            _ => Ok(()),
-        },
-        Err(error) if error.is_io_error() => Err(error.into()),
-        Err(_) => Ok(()),
+    async fn health_of(&self, primary: &mut Primary, health: &mut Health) -> Result<bool, RedisError> {
+        let info = checks::info(primary).await?;
+        let sync = checks::appendfsync(primary).await?;
+        let options = &self.shared.options;
+        let mut warn = |text: String| {
+            if !health.warnings.contains(&text) {
+                health.warnings.push(text);
+            }
+        };
+        match info.policy.as_deref() {
+            Some("noeviction") => {}
+            Some(policy) => warn(format!("maxmemory-policy is {policy}: the server may evict records")),
+            None => warn("the server does not tell its maxmemory-policy: it may evict records".to_owned()),
+        }
+        if !info.appendonly {
+            warn("appendonly is off: what the server has not saved is lost when it ends".to_owned());
+        } else {
+            match sync.as_deref() {
+                Some("always") => {}
+                Some(sync) if options.confirm == Confirm::Memory => {
+                    warn(format!("appendfsync is {sync}: the last writes are lost when the server's machine fails"));
+                }
+                Some(_) => {}
+                None => {
+                    warn("the server's user may not read appendfsync (CONFIG GET): durability is not known".to_owned())
+                }
+            }
+        }
+        if !info.aof_write_ok || !info.rdb_ok {
+            warn("the server failed to write its data to disk the last time".to_owned());
+        }
+        if let Confirm::Replicas(n) = options.confirm
+            && info.replicas < u64::from(n)
+        {
+            warn(format!("{} of {n} replicas are connected: writes are not confirmed", info.replicas));
+        }
+        match library::ensure(primary, options.generation).await {
+            Ok(Standing::Same) => {}
+            Ok(Standing::Newer(version)) => {
+                warn(format!("the server's library has version {version}, newer than this process's: upgrade it soon"));
+            }
+            Err(error) => warn(error.to_string()),
+        }
+        if health.backend.is_empty() {
+            health.backend = info.name();
+        }
+        Ok(info.appendonly && sync.as_deref() == Some("always"))
     }
 }
 
@@ -271,8 +243,7 @@ impl Host for ValkeyBackend {
     }
 
     async fn execute_many(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, EngineError>> {
-        // One connection carries all of them at once: they are pipelined.
-        futures::future::join_all(operations.into_iter().map(|operation| dispatch(self, operation))).await
+        self.together(operations).await
     }
 
     async fn wait_for_work(&self, lanes: &[LaneId], timeout: Duration) -> bool {
@@ -280,16 +251,18 @@ impl Host for ValkeyBackend {
     }
 
     async fn health(&self) -> Result<Health, EngineError> {
-        let mut connection = self.connection.clone();
-        let info: String =
-            redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(|error| failed(&error))?;
-        let field =
-            |name: &str| info.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')));
-        let server = match (field("valkey_version"), field("redis_version")) {
-            (Some(version), _) => format!("valkey {version}"),
-            (None, Some(version)) => format!("redis {version}"),
-            _ => "unknown server".to_owned(),
+        let failed = |error: RedisError| EngineError::Transport { applied: Applied::No, message: error.to_string() };
+        let mut health = Health::new("", Durability::Memory);
+        let mut synced = true;
+        for mut primary in self.connection.primaries().await.map_err(failed)? {
+            synced &= self.health_of(&mut primary, &mut health).await.map_err(failed)?;
+        }
+        health.durability = match self.shared.options.confirm {
+            Confirm::Replicas(_) => Durability::Replicas,
+            Confirm::LocalFsync => Durability::LocalFsync,
+            Confirm::Memory if synced => Durability::LocalFsync,
+            Confirm::Memory => Durability::Memory,
         };
-        Ok(Health::new(server, Durability::Memory))
+        Ok(health)
     }
 }

@@ -4,9 +4,12 @@
 //! crate: atomic in the server, one round trip. The folder `lua/` documents the keys.
 
 mod backend;
+mod batch;
 mod budget;
 mod call;
 mod claim;
+mod connection;
+mod dump;
 mod execution;
 mod flow;
 mod history;
@@ -15,6 +18,7 @@ mod keystore;
 mod lease;
 mod library;
 mod maintenance;
+mod options;
 mod quota;
 mod reads;
 mod record;
@@ -25,5 +29,6 @@ mod suspension;
 mod tails;
 mod wake;
 
-pub use backend::{ConnectError, Options, ValkeyBackend};
+pub use backend::ValkeyBackend;
 pub use library::{LIBRARY_VERSION, source as library_source};
+pub use options::{Confirm, ConnectError, Options, Tls};

@@ -61,7 +61,7 @@ impl Tails {
         let told = told.subscribe();
         // A task that ended did so with its runtime, or because nobody waited.
         if waiting.poll.as_ref().is_none_or(JoinHandle::is_finished) {
-            waiting.poll = Some(tokio::spawn(poll(self.clone(), backend.clone())));
+            waiting.poll = Some(tokio::spawn(poll(self.clone(), backend.outside_batch())));
         }
         Seat { tails: self.clone(), key, told }
     }

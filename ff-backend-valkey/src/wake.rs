@@ -11,12 +11,19 @@ use std::time::Duration;
 
 use ff_core::ids::LaneId;
 use futures::StreamExt;
-use redis::Client;
+use redis::aio::PubSub;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::connection::Connection;
+
 /// The pause before a lost listener connects again.
 const RECONNECT: Duration = Duration::from_millis(200);
+
+/// After so long without a message the listener asks whether its connection still stands, and how long it waits for the
+/// answer.
+const QUIET: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Who waits in this process.
 #[derive(Debug, Default)]
@@ -48,9 +55,8 @@ impl Seats {
 }
 
 /// The listener of a process; it ends with the last backend that shares it.
-#[derive(Debug)]
 pub(crate) struct Wake {
-    client: Client,
+    connection: Connection,
     channel: String,
     seats: Arc<Seats>,
     started: AtomicBool,
@@ -58,9 +64,9 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    pub(crate) fn new(client: Client, prefix: &str) -> Self {
+    pub(crate) fn new(connection: Connection, prefix: &str) -> Self {
         Self {
-            client,
+            connection,
             channel: format!("{prefix}:w:"),
             seats: Arc::default(),
             started: AtomicBool::new(false),
@@ -71,7 +77,7 @@ impl Wake {
     /// Waits until something may be ready in one of the lanes (in any, if none is named), at most `timeout`.
     pub(crate) async fn wait(&self, lanes: &[LaneId], timeout: Duration) -> bool {
         if !self.started.swap(true, Ordering::SeqCst) {
-            let task = tokio::spawn(listen(self.client.clone(), self.channel.clone(), Arc::clone(&self.seats)));
+            let task = tokio::spawn(listen(self.connection.clone(), self.channel.clone(), Arc::clone(&self.seats)));
             *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
         let woken = async {
@@ -95,20 +101,33 @@ impl Drop for Wake {
     }
 }
 
-async fn listen(client: Client, channel: String, seats: Arc<Seats>) {
+async fn listen(connection: Connection, channel: String, seats: Arc<Seats>) {
     loop {
-        if let Ok(mut pubsub) = client.get_async_pubsub().await
-            && pubsub.psubscribe(format!("{channel}*")).await.is_ok()
-        {
-            // What was published before is lost: let everybody look once.
-            seats.wake_all();
-            let mut messages = pubsub.on_message();
-            while let Some(message) = messages.next().await {
-                if let Some(lane) = message.get_channel_name().strip_prefix(&channel) {
+        if let Ok(Ok(pubsub)) = tokio::time::timeout(QUIET, connection.listen()).await {
+            let _ = hear(pubsub, &channel, &seats).await;
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Passes messages on until the connection is lost.
+async fn hear(mut pubsub: PubSub, channel: &str, seats: &Seats) -> redis::RedisResult<()> {
+    pubsub.psubscribe(format!("{channel}*")).await?;
+    // What was published before is lost: let everybody look once.
+    seats.wake_all();
+    let (mut sink, mut messages) = pubsub.split();
+    loop {
+        match tokio::time::timeout(QUIET, messages.next()).await {
+            Ok(Some(message)) => {
+                if let Some(lane) = message.get_channel_name().strip_prefix(channel) {
                     seats.wake(lane);
                 }
             }
+            Ok(None) => return Ok(()),
+            Err(_) => match tokio::time::timeout(ANSWER, sink.ping::<redis::Value>()).await {
+                Ok(answer) => answer.map(drop)?,
+                Err(_) => return Ok(()),
+            },
         }
-        tokio::time::sleep(RECONNECT).await;
     }
 }

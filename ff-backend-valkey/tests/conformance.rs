@@ -1,4 +1,7 @@
-//! Valkey and Redis held against the contract: `FF_SERVER=redis` runs the suite on Redis.
+//! Valkey and Redis held against the contract: `FF_SERVER=redis` runs the suite on Redis, `cluster`, `tls` and `acl` on
+//! Valkey in these manners.
+
+mod suite;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +13,11 @@ use ff_core::contracts::DescribeExecutionArgs;
 use ff_core::engine_backend::{EngineBackend, ReadsOps};
 use ff_core::ids::ExecutionId;
 use ff_core::time::ManualClock;
-use ff_testserver::{Kind, Server};
-use redis::aio::MultiplexedConnection;
+
+use crate::suite::{Running, Side};
 
 struct Valkey {
-    server: Arc<Server>,
+    server: Arc<Running>,
     opened: AtomicU64,
 }
 
@@ -22,7 +25,7 @@ struct Valkey {
 struct Keys {
     prefix: String,
     backend: ValkeyBackend,
-    connection: MultiplexedConnection,
+    connection: Side,
     /// Records that were made unreadable, as they were.
     saved: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
 }
@@ -111,8 +114,7 @@ impl Harness for Valkey {
         options.key_load_burst = None;
         let url = self.server.url();
         let backend = ValkeyBackend::connect(&url, options).await.expect("the private server answers");
-        let client = redis::Client::open(url).expect("the private server's URL is one");
-        let connection = client.get_multiplexed_async_connection().await.expect("the private server answers");
+        let connection = self.server.side().await.expect("the private server answers");
         let keys = Keys { prefix, backend: backend.clone(), connection, saved: Mutex::default() };
         Fixture::new(Arc::new(backend), clock).with_guard(keys)
     }
@@ -138,9 +140,9 @@ impl Harness for Valkey {
 }
 
 fn main() {
-    let kind = if std::env::var("FF_SERVER").is_ok_and(|s| s == "redis") { Kind::Redis } else { Kind::Valkey };
-    ff_conformance::main(kind.program(), move || Valkey {
-        server: Arc::new(Server::start(kind).expect("the server's package is installed")),
+    let name = Running::name();
+    ff_conformance::main(name, move || Valkey {
+        server: Arc::new(Running::start(name).expect("the server's package is installed")),
         opened: AtomicU64::new(0),
     })
 }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod cluster;
 pub mod process;
+pub mod sentinel;
+pub mod tls;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
