@@ -170,10 +170,11 @@ fn rule_of(error: &RedisError, options: &Options) -> Option<String> {
         return None;
     }
     let text = error.to_string();
-    if text.contains("channel") {
+    // Valkey: "No permissions to access a key"; Redis: "... to access one of the keys used as arguments".
+    if text.contains("access") && text.contains("channel") {
         return Some(format!("&{}:w:*", options.prefix));
     }
-    if text.contains("access a key") || text.contains("keys mentioned") || text.contains(" key ") {
+    if text.contains("access") && text.contains("key") {
         return Some(format!("~{}:*", options.prefix));
     }
     let command = text.split('\'').nth(1)?;
