@@ -19,7 +19,7 @@ use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisResult, 
 
 use super::primary::{Primary, route};
 use super::renewed::Renewed;
-use super::retry::{Failure, Next, judge};
+use super::retry::Failure;
 
 /// Who serves which slots, as far as was known when it was asked.
 #[derive(Debug, Default)]
@@ -126,10 +126,13 @@ impl Cluster {
     }
 
     fn failed(&self, number: u64, failure: Failure) -> Failure {
-        // The crate connects to nodes again by itself; only its own task can be gone, with the runtime that it ran on.
-        let broken = failure.error.is_io_error() && failure.error.to_string().contains("nable to send command");
-        if broken || (judge(&failure).next == Next::Reconnect && failure.error.kind() == redis::ErrorKind::Client) {
-            self.connection.lost(number);
+        // The crate connects to nodes again by itself. What it cannot mend is its own task, gone with the runtime that it
+        // ran on; that shows as a broken pipe, as a node that went away may.
+        if failure.error.is_io_error() {
+            let text = failure.error.to_string().to_lowercase();
+            if text.contains("broken pipe") || text.contains("unable to") {
+                self.connection.lost(number);
+            }
         }
         self.forget_owners();
         failure
