@@ -113,6 +113,9 @@ impl Link {
 
     /// One pipeline to one server; with a confirmation of everything in it that was written.
     async fn send_group(&self, requests: &[&Request], confirm: Option<&Confirming>) -> Vec<Result<Value, Failure>> {
+        if let ([request], None) = (requests, confirm) {
+            return vec![self.send(request).await];
+        }
         let mut pipeline = Pipeline::with_capacity(requests.len() + 2);
         for request in requests {
             pipeline.add_command(request.command.clone());
