@@ -72,6 +72,7 @@ pub(crate) struct ServerInfo {
     pub(crate) aof_write_ok: bool,
     pub(crate) rdb_ok: bool,
     pub(crate) replicas: u64,
+    in_cluster: bool,
 }
 
 impl ServerInfo {
@@ -93,6 +94,7 @@ impl ServerInfo {
             appendonly: field("aof_enabled") == Some("1"),
             aof_write_ok: field("aof_last_write_status").is_none_or(|status| status == "ok"),
             rdb_ok: field("rdb_last_bgsave_status").is_none_or(|status| status == "ok"),
+            in_cluster: field("cluster_enabled") == Some("1"),
             replicas: field("connected_slaves").and_then(|n| n.parse().ok()).unwrap_or(0),
         })
     }
@@ -233,7 +235,13 @@ pub(super) async fn permissions(primary: &mut Primary, key: &str, options: &Opti
 
 /// Everything that is asked of one primary before the first call: version, eviction, library, permissions.
 pub(crate) async fn server(primary: &mut Primary, options: &Options) -> Result<(), ConnectError> {
-    info(primary).await?.check(options)?;
+    let info = info(primary).await?;
+    info.check(options)?;
+    if info.in_cluster && matches!(primary, Primary::Node(_)) {
+        // Used alone it would answer for its own slots only, and half of a slot while that moves.
+        let what = "the server is a node of a cluster: open it as redis+cluster://".to_owned();
+        return Err(ConnectError::Unsupported { what });
+    }
     library::ensure(primary, options.generation).await?;
     // In a cluster each is asked about a key that it serves: `Connection::check_permissions`.
     if !matches!(primary, Primary::Slot(..)) {
