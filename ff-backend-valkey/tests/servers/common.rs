@@ -119,7 +119,7 @@ pub async fn lost(backend: &ValkeyBackend, ids: &[ExecutionId]) -> usize {
     let mut lost = 0;
     for id in ids {
         match backend.get_execution(GetExecutionArgs { execution_id: *id }).await {
-            Ok(info) if info.state_vector.public_state() == PublicState::Completed => {}
+            Ok(info) if info.public_state == PublicState::Completed => {}
             other => {
                 eprintln!("{id}: {other:?}");
                 lost += 1;

@@ -26,9 +26,7 @@ async fn a_tail_may_block_for_longer_than_a_call_may_take() {
     ff_core::engine_backend::ClaimOps::claim_next(&backend, claim).await.unwrap();
     let tail = TailFramesArgs::builder().execution_id(id).attempt_index(AttemptIndex(0)).block_ms(1_500).build();
     let began = Instant::now();
-    let TailFramesResult::Frames(page) = backend.tail_frames(tail).await.expect("an empty page, no time-out") else {
-        panic!("frames")
-    };
+    let TailFramesResult::Frames(page) = backend.tail_frames(tail).await.expect("an empty page, no time-out");
     assert!(page.frames.is_empty());
     assert!(began.elapsed() >= Duration::from_millis(1_400), "{:?}", began.elapsed());
 }
@@ -101,11 +99,8 @@ async fn operations_of_a_batch_on_one_partition_take_effect_in_their_order() {
     let backend = ValkeyBackend::connect(&server.url(), options("a")).await.unwrap();
     let create = creation(3, "one");
     let id = create.execution_id;
-    let cancel = CancelExecutionArgs::builder()
-        .execution_id(id)
-        .actor(Actor::Operator { identity: "test".into() })
-        .reason("over")
-        .build();
+    let actor = Actor::Operator { identity: "test".to_owned() };
+    let cancel = CancelExecutionArgs { execution_id: id, actor, reason: "over".to_owned() };
     let operations: Vec<Operation> =
         vec![create.clone().into(), ListWaitpointHmacKidsArgs { partition: 3 }.into(), cancel.into(), create.into()];
     let results = backend.execute_many(operations).await;
