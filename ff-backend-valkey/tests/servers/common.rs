@@ -30,7 +30,7 @@ pub fn creation(partition: u16, lane: &str) -> CreateExecutionArgs {
         .namespace(Namespace::new("test").unwrap())
         .lane_id(LaneId::new(lane).unwrap())
         .kind("test")
-        .payload(b"payload".to_vec().into())
+        .payload(b"payload".to_vec())
         .build()
 }
 
