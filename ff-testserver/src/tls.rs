@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use crate::Kind;
 use crate::process::{Process, free_port};
@@ -20,11 +20,14 @@ fn make(folder: &Path) -> Result<(), rcgen::Error> {
         |name: &str, text: String| std::fs::write(folder.join(name), text).map_err(|_| rcgen::Error::RemoteKeyError);
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     written("ca.pem", authority.as_ref().pem())?;
     for name in ["server", "client"] {
         let key = KeyPair::generate()?;
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        // A name of its own: a certificate whose subject is its issuer passes for one that signed itself.
+        params.distinguished_name.push(DnType::CommonName, name);
         written(&format!("{name}.pem"), params.signed_by(&key, &authority)?.pem())?;
         written(&format!("{name}.key"), key.serialize_pem())?;
     }

@@ -17,14 +17,14 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Options with a prefix.
-pub fn options(prefix: &str) -> Options {
+pub(crate) fn options(prefix: &str) -> Options {
     let mut options = Options::default();
     options.prefix = prefix.to_owned();
     options
 }
 
 /// A creation in a lane.
-pub fn creation(partition: u16, lane: &str) -> CreateExecutionArgs {
+pub(crate) fn creation(partition: u16, lane: &str) -> CreateExecutionArgs {
     CreateExecutionArgs::builder()
         .execution_id(ExecutionId::from_parts(partition, Uuid::now_v7()))
         .namespace(Namespace::new("test").unwrap())
@@ -35,7 +35,7 @@ pub fn creation(partition: u16, lane: &str) -> CreateExecutionArgs {
 }
 
 /// A claim of one execution in a lane.
-pub fn claim_of(partition: u16, lane: &str) -> ClaimNextArgs {
+pub(crate) fn claim_of(partition: u16, lane: &str) -> ClaimNextArgs {
     ClaimNextArgs {
         partition,
         lane_id: LaneId::new(lane).unwrap(),
@@ -48,7 +48,7 @@ pub fn claim_of(partition: u16, lane: &str) -> ClaimNextArgs {
 }
 
 /// One execution from its creation to its end.
-pub async fn lifecycle(backend: &ValkeyBackend, partition: u16, lane: &str) -> Result<ExecutionId, EngineError> {
+pub(crate) async fn lifecycle(backend: &ValkeyBackend, partition: u16, lane: &str) -> Result<ExecutionId, EngineError> {
     let create = creation(partition, lane);
     let id = create.execution_id;
     backend.create_execution(create).await?;
@@ -62,21 +62,21 @@ pub async fn lifecycle(backend: &ValkeyBackend, partition: u16, lane: &str) -> R
 
 /// What came of some traffic.
 #[derive(Debug, Default)]
-pub struct Account {
-    pub ended: Vec<ExecutionId>,
-    pub failed: Vec<EngineError>,
+pub(crate) struct Account {
+    pub(crate) ended: Vec<ExecutionId>,
+    pub(crate) failed: Vec<EngineError>,
     /// The longest time that one lifecycle took.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 /// Lifecycles one after another in some lanes, until they are told to stop.
-pub struct Traffic {
+pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Account>>,
 }
 
 impl Traffic {
-    pub fn start(backend: &ValkeyBackend, clients: u16) -> Self {
+    pub(crate) fn start(backend: &ValkeyBackend, clients: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let partitions = backend.deployment().partitions.partitions();
         let tasks = (0..clients).map(|n| {
@@ -101,7 +101,7 @@ impl Traffic {
         Self { tasks: tasks.collect(), stop }
     }
 
-    pub async fn stop(self) -> Account {
+    pub(crate) async fn stop(self) -> Account {
         self.stop.store(true, Ordering::Relaxed);
         let mut sum = Account::default();
         for task in self.tasks {
@@ -115,7 +115,7 @@ impl Traffic {
 }
 
 /// How many of these have not ended as they were said to.
-pub async fn lost(backend: &ValkeyBackend, ids: &[ExecutionId]) -> usize {
+pub(crate) async fn lost(backend: &ValkeyBackend, ids: &[ExecutionId]) -> usize {
     let mut lost = 0;
     for id in ids {
         match backend.get_execution(GetExecutionArgs { execution_id: *id }).await {
@@ -130,6 +130,6 @@ pub async fn lost(backend: &ValkeyBackend, ids: &[ExecutionId]) -> usize {
 }
 
 /// Runs a command.
-pub fn ask(server: &ff_testserver::process::Process, words: &[&str]) -> String {
+pub(crate) fn ask(server: &ff_testserver::process::Process, words: &[&str]) -> String {
     server.ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }

@@ -56,7 +56,7 @@ async fn replicas_confirm_writes_and_a_write_that_they_do_not_is_unknown() {
     let primary = plain(Kind::Valkey, &["--repl-diskless-sync-delay", "0"]).unwrap();
     let follow = format!("127.0.0.1 {}", primary.port());
     let mut replica = plain(Kind::Valkey, &["--replicaof", &follow]).unwrap();
-    wait_until("the replica follows", Duration::from_secs(10), || {
+    wait_until("the replica follows", Duration::from_secs(20), || {
         replica.ask(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
     })
     .unwrap();
@@ -81,7 +81,7 @@ async fn replicas_confirm_writes_and_a_write_that_they_do_not_is_unknown() {
     assert!(health.warnings.iter().any(|warning| warning.contains("0 of 1")), "{:?}", health.warnings);
     // It is there nevertheless, and a repeat is its first answer once a replica has it.
     replica.restart().unwrap();
-    wait_until("the replica follows again", Duration::from_secs(10), || {
+    wait_until("the replica follows again", Duration::from_secs(20), || {
         replica.ask(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
     })
     .unwrap();

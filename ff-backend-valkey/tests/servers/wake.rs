@@ -12,7 +12,7 @@ use ff_testserver::process::plain;
 use crate::common::{ask, creation, options};
 
 /// Executions that are created while somebody waits wake it; the median of the times it takes.
-pub async fn wakes_within_milliseconds(backend: &ValkeyBackend) {
+pub(crate) async fn wakes_within_milliseconds(backend: &ValkeyBackend) {
     let lanes = [LaneId::new("awaited").unwrap(), LaneId::new("other").unwrap()];
     // The first wait begins to listen, and is woken once it does.
     assert!(backend.wait_for_work(&lanes, Duration::from_secs(5)).await, "it never listened");

@@ -11,7 +11,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, TlsCertificates, Value};
 
 /// What runs.
-pub enum Running {
+pub(crate) enum Running {
     /// One server.
     Plain(Server),
     /// Three primaries.
@@ -24,7 +24,7 @@ pub enum Running {
 
 impl Running {
     /// Starts what `FF_SERVER` names, and says what it is.
-    pub fn name() -> &'static str {
+    pub(crate) fn name() -> &'static str {
         match std::env::var("FF_SERVER").as_deref() {
             Ok("redis") => "redis-server",
             Ok("cluster") => "valkey-cluster",
@@ -34,7 +34,7 @@ impl Running {
         }
     }
 
-    pub fn start(name: &str) -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         Ok(match name {
             "redis-server" => Self::Plain(Server::start(Kind::Redis)?),
             "valkey-cluster" => Self::Cluster(Cluster::start(Kind::Valkey, 3, 0)?),
@@ -55,7 +55,7 @@ impl Running {
     }
 
     /// The address that the backend is given.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::Plain(server) => server.url(),
             Self::Cluster(cluster) => cluster.url(),
@@ -65,7 +65,7 @@ impl Running {
     }
 
     /// A way to the keys behind the backend's back.
-    pub async fn side(&self) -> RedisResult<Side> {
+    pub(crate) async fn side(&self) -> RedisResult<Side> {
         let client = match self {
             Self::Cluster(cluster) => {
                 let nodes: Vec<String> = cluster.nodes().iter().map(Process::url).collect();
@@ -87,7 +87,7 @@ impl Running {
 
 /// A connection to either kind of servers.
 #[derive(Clone)]
-pub enum Side {
+pub(crate) enum Side {
     Node(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
