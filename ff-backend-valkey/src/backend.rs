@@ -210,7 +210,7 @@ impl ValkeyBackend {
                 }
                 Some(_) => {}
                 None => {
-                    warn("the server's user may not read appendfsync (CONFIG GET): durability is not known".to_owned())
+                    warn("the server's user may not read appendfsync (CONFIG GET): durability is not known".to_owned());
                 }
             }
         }

@@ -159,14 +159,13 @@ impl Cluster {
             Err(error) => return vec![Err(Failure::before(error)); count],
             Ok(mut connection) => connection.route_pipeline(pipeline, 0, count, route(slot)).await,
         };
-        let answers = match answers {
+        match answers {
             Err(error) => {
                 let failure = self.failed(number, Failure::after(error));
-                return vec![Err(Failure { shared: count > 1, ..failure }); count];
+                vec![Err(Failure { shared: count > 1, ..failure }); count]
             }
             answers => super::each(answers, count),
-        };
-        answers
+        }
     }
 
     /// A connection for messages: what is published on one node is heard on all.
