@@ -12,7 +12,7 @@ use ff_core::engine_backend::*; // and every domain trait
 use ff_core::error::EngineError;
 use ff_core::ids::{BudgetId, LaneId, QuotaPolicyId};
 use ff_core::operation::{Operation, Outcome, dispatch};
-use ff_core::time::{Clock, ManualClock, SystemClock};
+use ff_core::time::{Clock, ManualClock, SystemClock, TimestampMs};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -145,6 +145,21 @@ impl MemoryBackend {
     /// One partition, locked; nothing for a number that the deployment does not have.
     pub(crate) fn partition_mut<R>(&self, number: u16, with: impl FnOnce(&mut Partition) -> R) -> Option<R> {
         self.shared.partitions.get(usize::from(number)).map(|p| with(&mut p.lock()))
+    }
+
+    /// What its clock shows.
+    pub(crate) fn now(&self) -> TimestampMs {
+        self.shared.clock.now()
+    }
+
+    /// One budget, locked.
+    pub(crate) fn at_budget<R>(&self, id: &BudgetId, with: impl FnOnce(&mut Option<Budget>) -> R) -> R {
+        with_slot(&self.shared.budgets, id, with)
+    }
+
+    /// One quota policy, locked.
+    pub(crate) fn at_policy<R>(&self, id: &QuotaPolicyId, with: impl FnOnce(&mut Option<Quota>) -> R) -> R {
+        with_slot(&self.shared.policies, id, with)
     }
 
     async fn tail(&self, args: &TailFramesArgs) -> Result<TailFramesResult, EngineError> {

@@ -23,14 +23,19 @@
 //!
 //! Put it in `tests/conformance.rs` with `harness = false`; it then lists, filters and reports its trials like any test.
 
+mod brief;
 pub mod cases;
 pub mod concurrent;
+mod convict;
 mod harness;
 pub mod linear;
 pub mod random;
 mod run;
 pub mod stage;
+pub mod traces;
 pub mod view;
 
+pub use brief::table;
+pub use convict::{Conviction, Trials, convict};
 pub use harness::{Damage, DamageKind, Fixture, Harness, TestName};
 pub use run::{Depth, Sizes, Tally, Tier, Trial, Verdict, main};

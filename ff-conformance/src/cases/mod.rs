@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::harness::DamageKind;
+use crate::harness::{DamageKind, Harness};
 use crate::stage::Stage;
 
 mod budget;
@@ -22,6 +22,7 @@ mod suspension;
 pub type Play<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// One 'Must hold' sentence.
+#[derive(Clone)]
 pub struct Case {
     /// `domain::operation::sentence`.
     pub name: String,
@@ -29,6 +30,14 @@ pub struct Case {
     pub run: fn(&Stage) -> Play<'_>,
     /// The kinds of damage that it brings about, which only a harness can do.
     pub needs: &'static [DamageKind],
+}
+
+impl Case {
+    /// Whether the harness can do the damage that the case needs.
+    #[must_use]
+    pub fn can_run_on<H: Harness>(&self, harness: &H) -> bool {
+        self.needs.iter().all(|kind| harness.can_damage(*kind))
+    }
 }
 
 /// Builds the list of a module's cases: `"operation: sentence" => function`, one per line; after `damage:` those that need

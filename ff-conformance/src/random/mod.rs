@@ -4,8 +4,6 @@
 mod coverage;
 mod world;
 
-use std::fmt::Write as _;
-
 use ff_backend_memory::Model;
 use ff_core::bounds::Deployment;
 use ff_core::contracts::{RebuildIndexesArgs, RotateWaitpointHmacSecretArgs};
@@ -19,21 +17,32 @@ use ff_core::token::WaitpointSecret;
 pub use coverage::{Coverage, NOT_DRAWN, SELDOM, gaps, tables};
 pub use world::{Action, PARTITION, Step, World};
 
+use crate::brief;
 use crate::stage::START_MS;
 
 /// A step that told backend and model apart, or broke an invariant.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
-    /// Its place in the sequence.
+    /// Its place in the sequence; one past the end for what is asked after it.
     pub step: usize,
     /// What the clock showed.
     pub clock: TimestampMs,
-    /// What was asked.
-    pub asked: String,
-    /// What the model answered.
+    /// What was asked: the step's operation, or a read after it.
+    pub asked: Box<Operation>,
+    /// What the model answered, in short.
     pub expected: String,
-    /// What the backend answered.
+    /// What the backend answered, in short.
     pub actual: String,
+}
+
+/// One call of a sequence as it was made. It names everything by the ids that were used, so it means the same whatever
+/// the generator draws later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// What the clock showed.
+    pub at: TimestampMs,
+    /// What was asked.
+    pub operation: Operation,
 }
 
 /// The first steps of a sequence mostly found something: executions, flows, budgets, policies, and claims of them.
@@ -112,13 +121,7 @@ pub async fn play(
     let mut model = Model::new(Deployment::default());
     let mut world = World::default();
     clock.set(TimestampMs::saturating(START_MS));
-    let first_key: Operation = RotateWaitpointHmacSecretArgs::builder()
-        .partition(PARTITION)
-        .new_kid(Kid::new("k0").unwrap_or_else(|e| panic!("{e}")))
-        .new_secret(WaitpointSecret::new([0; 32]))
-        .build()
-        .into();
-    compare(backend, clock, &mut model, 0, first_key, &mut world, coverage).await?;
+    compare(backend, clock, &mut model, 0, first_key(), &mut world, coverage).await?;
     for (at, step) in steps.iter().enumerate() {
         match step.action {
             Action::Clock => {
@@ -137,8 +140,66 @@ pub async fn play(
             }
         }
     }
-    let rebuild: Operation = RebuildIndexesArgs::builder().partition(PARTITION).limit(1000).build().into();
-    compare(backend, clock, &mut model, steps.len(), rebuild, &mut world, coverage).await
+    compare(backend, clock, &mut model, steps.len(), rebuild(), &mut world, coverage).await
+}
+
+/// Every sequence begins by giving its partition a signing key.
+fn first_key() -> Operation {
+    RotateWaitpointHmacSecretArgs::builder()
+        .partition(PARTITION)
+        .new_kid(Kid::new("k0").unwrap_or_else(|e| panic!("{e}")))
+        .new_secret(WaitpointSecret::new([0; 32]))
+        .build()
+        .into()
+}
+
+/// Every sequence ends by asking whether an index needs a repair.
+fn rebuild() -> Operation {
+    RebuildIndexesArgs::builder().partition(PARTITION).limit(1000).build().into()
+}
+
+/// The calls that a sequence makes while backend and model agree, its first key among them.
+#[must_use]
+pub fn resolve(steps: &[Step]) -> Vec<Call> {
+    let mut model = Model::new(Deployment::default());
+    let mut world = World::default();
+    let mut now = TimestampMs::saturating(START_MS);
+    let mut calls = Vec::new();
+    let mut make = |model: &mut Model, world: &mut World, at: TimestampMs, operation: Operation| {
+        if let Ok(outcome) = model.apply(at, &operation) {
+            world.learn(&operation, &outcome);
+        }
+        calls.push(Call { at, operation });
+    };
+    make(&mut model, &mut world, now, first_key());
+    for step in steps {
+        match step.action {
+            Action::Clock => now = World::clock_step(step, now, model.next_due_at(PARTITION, now)),
+            Action::Call(name) => {
+                let operation = world.operation(name, step, now);
+                make(&mut model, &mut world, now, operation);
+            }
+        }
+    }
+    calls
+}
+
+/// Plays calls on a fresh backend and a fresh model, then compares everything public.
+///
+/// # Errors
+/// The first call that told them apart, or broke an invariant.
+pub async fn play_calls(backend: &dyn EngineBackend, clock: &ManualClock, calls: &[Call]) -> Result<(), Disagreement> {
+    let mut model = Model::new(Deployment::default());
+    let mut world = World::default();
+    let mut coverage = Coverage::new();
+    for (at, call) in calls.iter().enumerate() {
+        clock.set(call.at);
+        compare(backend, clock, &mut model, at, call.operation.clone(), &mut world, &mut coverage).await?;
+    }
+    for look in world.looks() {
+        look_at(backend, clock, &mut model, calls.len(), look).await?;
+    }
+    compare(backend, clock, &mut model, calls.len(), rebuild(), &mut world, &mut coverage).await
 }
 
 /// Steps between two comparisons of everything that is public.
@@ -158,8 +219,8 @@ async fn look_at(
     if expected == actual {
         return Ok(());
     }
-    let (asked, expected, actual) = (format!("{look:?}"), format!("{expected:?}"), format!("{actual:?}"));
-    Err(Disagreement { step, clock: now, asked, expected, actual })
+    let (expected, actual) = brief::answers(&expected, &actual);
+    Err(Disagreement { step, clock: now, asked: Box::new(look), expected, actual })
 }
 
 async fn compare(
@@ -175,7 +236,7 @@ async fn compare(
     let disagreement = |expected: String, actual: String| Disagreement {
         step,
         clock: now,
-        asked: format!("{operation:?}"),
+        asked: Box::new(operation.clone()),
         expected,
         actual,
     };
@@ -188,7 +249,8 @@ async fn compare(
     };
     *coverage.entry((operation.name(), label)).or_default() += 1;
     if !agree(&expected, &actual) {
-        return Err(disagreement(format!("{expected:?}"), format!("{actual:?}")));
+        let (expected, actual) = brief::answers(&expected, &actual);
+        return Err(disagreement(expected, actual));
     }
     if let (Err(EngineError::Refused(_)), Some(before)) = (&expected, &refused_before)
         && before != model
@@ -223,12 +285,13 @@ pub(crate) fn agree(expected: &Result<Outcome, EngineError>, actual: &Result<Out
     }
 }
 
-/// Shrinks a failing sequence: ever smaller runs of steps are left out for as long as it goes on failing.
+/// Shrinks a failing sequence, of steps or of calls: ever smaller runs are left out for as long as it goes on failing.
 ///
 /// `fails` plays a sequence on a fresh backend.
-pub async fn shrink<F, Fut>(mut steps: Vec<Step>, mut fails: F) -> (Vec<Step>, Option<Disagreement>)
+pub async fn shrink<T, F, Fut>(mut steps: Vec<T>, mut fails: F) -> (Vec<T>, Option<Disagreement>)
 where
-    F: FnMut(Vec<Step>) -> Fut,
+    T: Clone,
+    F: FnMut(Vec<T>) -> Fut,
     Fut: Future<Output = Option<Disagreement>>,
 {
     let mut last = fails(steps.clone()).await;
@@ -257,23 +320,4 @@ where
         }
         run = run.div_ceil(2).max(1);
     }
-}
-
-/// A failing sequence as a table: step, clock, operation; and what was expected and came instead.
-#[must_use]
-pub fn report(seed: u64, steps: &[Step], found: &Disagreement) -> String {
-    let mut text = format!("seed {seed}, shrunk to {} steps (replay with FF_SEED={seed}):\n", steps.len());
-    for (at, step) in steps.iter().enumerate() {
-        let action = match step.action {
-            Action::Clock => "clock moves".to_owned(),
-            Action::Call(name) => name.to_string(),
-        };
-        let _ = writeln!(text, "  {at:>3}  {action}");
-    }
-    let _ = write!(
-        text,
-        "at step {} (clock {}):\n  asked    {}\n  expected {}\n  actual   {}\n",
-        found.step, found.clock, found.asked, found.expected, found.actual
-    );
-    text
 }

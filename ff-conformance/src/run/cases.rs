@@ -22,26 +22,26 @@ pub(super) fn trials<H: Harness>(_: &str, harness: &Arc<H>, _: &Sizes) -> Vec<Tr
         let reason =
             (!lacks.is_empty()).then(|| format!("the harness cannot bring about the damage {}", lacks.join(", ")));
         let harness = Arc::clone(harness);
-        Trial::new(case.name.clone(), move |_| within_limit(move || run_case(&harness, &case))).ignored(reason)
+        Trial::new(case.name.clone(), move |_| within(CASE_LIMIT, move || run_case(&harness, &case))).ignored(reason)
     };
     all_cases().into_iter().map(trial).collect()
 }
 
 /// How long one case may take. A backend, or a case, that never ends must be told from one that is slow.
-const CASE_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const CASE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs a trial on a thread of its own, and gives up on it when its time is over.
-fn within_limit(trial: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
+pub(crate) fn within(limit: Duration, trial: impl FnOnce() -> Verdict + Send + 'static) -> Verdict {
     let (tell, hear) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(trial()));
-    match hear.recv_timeout(CASE_LIMIT) {
+    match hear.recv_timeout(limit) {
         Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(Failed::from(format!("did not end within {} s", CASE_LIMIT.as_secs()))),
+        Err(RecvTimeoutError::Timeout) => Err(Failed::from(format!("did not end within {} s", limit.as_secs()))),
         Err(RecvTimeoutError::Disconnected) => Err(Failed::from("the trial's thread panicked")),
     }
 }
 
-fn run_case<H: Harness>(harness: &Arc<H>, case: &Case) -> Verdict {
+pub(crate) fn run_case<H: Harness>(harness: &Arc<H>, case: &Case) -> Verdict {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,9 +1,10 @@
 //! The command line: tiers are chosen here; their trials are listed, filtered and run by libtest-mimic.
 
-mod cases;
+pub(crate) mod cases;
 mod concurrent;
-mod random;
+pub(crate) mod random;
 mod sizes;
+pub(crate) mod traces;
 mod trial;
 
 use std::sync::Arc;
@@ -41,6 +42,8 @@ macro_rules! tiers {
 
 // A tier is one line here and one function: `fn trials<H: Harness>(&str, &Arc<H>, &Sizes) -> Vec<Trial>`.
 tiers! {
+    /// Counterexamples that earlier runs have found.
+    Traces "traces" traces::trials,
     /// Every 'Must hold' sentence of the contract, against expected values written in the case.
     Cases "cases" cases::trials,
     /// Random sequences, the same on the backend and on the reference model.
