@@ -11,7 +11,7 @@ use ff_core::contracts::{
     CheckAdmissionArgs, CheckAdmissionResult, CreateQuotaPolicyArgs, CreateQuotaPolicyResult, QuotaStatus,
     ReleaseAdmissionResult,
 };
-use ff_core::engine_backend::{EngineBackend, Host};
+use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
 use ff_core::ids::QuotaPolicyId;
 use ff_core::layer::{Layer, Layered};

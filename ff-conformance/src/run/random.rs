@@ -112,7 +112,8 @@ pub(crate) async fn find<H: Harness>(harness: &H, seed: u64, steps: usize) -> Re
         return Ok(None);
     }
     let (steps, found) = random::shrink(steps, |steps| async move { play_fresh(harness, &steps).await }).await;
-    let found = found.ok_or_else(|| format!("seed {seed} failed once and not again: the backend is not deterministic"))?;
+    let found =
+        found.ok_or_else(|| format!("seed {seed} failed once and not again: the backend is not deterministic"))?;
     let mut calls = random::resolve(&steps);
     let last_is_the_call = calls.last().is_some_and(|last| last.operation == *found.asked);
     if found.step < steps.len() && !last_is_the_call {
