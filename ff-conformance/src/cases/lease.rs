@@ -41,6 +41,11 @@ async fn lengths(s: &Stage) {
     s.advance(10);
     assert_eq!(s.renew(id, fence, 100).await, start.after(LEASE_MS), "the lease got shorter");
     assert_eq!(s.renew(id, fence, LEASE_MS).await, start.after(10 + LEASE_MS));
+    // The first expiry's timer went with it.
+    s.set(start.after(LEASE_MS));
+    assert_eq!(s.sweep().await.count(TimerKind::Lease), 0);
+    assert_eq!(s.state(id).await, StateName::Running);
+    s.set(start.after(10));
     let args = RenewLeaseArgs { execution_id: id, fence, lease_ttl_ms: 86_400_000 };
     match s.backend.renew_lease(args).await {
         Ok(RenewLeaseResult::Renewed { lease_expires_at, deadline_at, attempt_deadline_at, summary }) => {

@@ -254,6 +254,8 @@ async fn compare(
     }
     if let (Err(EngineError::Refused(_)), Some(before)) = (&expected, &refused_before)
         && before != model
+        // An empty partition that was looked into is no change.
+        && before.snapshot() != model.snapshot()
     {
         return Err(disagreement("a refusal changes nothing".to_owned(), "the model changed".to_owned()));
     }

@@ -77,7 +77,8 @@ fn trial(bug: &'static Bug, convictions: &Convictions) -> Trial {
         let folder = std::env::var_os("FF_SAVE_TRACE");
         let mut trials = Trials::of(bug.operations).case_limit(CASE_LIMIT);
         if folder.is_some() {
-            trials = trials.without_cases().seeds(0..400);
+            let seeds = std::env::var("FF_SEQUENCES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+            trials = trials.without_cases().seeds(0..seeds);
         }
         let found = convict(&Arc::new(Accused(Some(bug))), &trials);
         if let (Some(folder), Some(found)) = (&folder, &found)

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::ExecutionId;
+use ff_core::ids::{ExecutionId, LeaseId, WaitpointId};
+use ff_core::operation::{OpName, Operation};
 use ff_core::refusal::{Code, Details};
 use ff_core::state::{AttemptState, BlockReason, NotBeforeKind, StateVector};
+use ff_core::time::When;
 
 use crate::cases::cases;
-use crate::stage::{Stage, not_eligible_cause, retries};
+use crate::stage::{LEASE_MS, Stage, not_eligible_cause, retries};
 
 cases! { "execution";
     "change_priority: i32::MIN and i32::MAX order correctly, and a delayed execution keeps its new priority when it becomes ready." => extremes,
     "update_progress: absent pct keeps 80, pct 101 is invalid_input, a new attempt starts empty." => progress,
+    "update_progress: another lease, epoch or attempt id is stale_lease and a due lease lease_expired, here and in every other call that shows a fence." => fenced,
     "set_execution_tags: one bad key among three changes none." => bad_tag,
     "unblock_execution: an operator's hold survives the unblocking of a budget." => hold_survives,
     "block_execution: block then unblock of a DELAYED or DEPS execution leaves it delayed or dependent." => block_and_unblock,
@@ -68,6 +71,54 @@ async fn progress(s: &Stage) {
     s.fail_and_retry(id, fence).await;
     s.claim_this(id).await;
     assert_eq!(s.describe(id).await.progress, None);
+}
+
+/// Every call that shows a fence, of one execution.
+fn fenced_calls(s: &Stage, execution_id: ExecutionId, fence: Fence) -> Vec<Operation> {
+    let actor = Actor::Worker(fence);
+    let waitpoint_id = WaitpointId::new();
+    vec![
+        UpdateProgressArgs::builder().execution_id(execution_id).fence(fence).pct(1).build().into(),
+        CompleteExecutionArgs::builder().execution_id(execution_id).actor(actor.clone()).build().into(),
+        FailExecutionArgs::builder()
+            .execution_id(execution_id)
+            .actor(actor.clone())
+            .reason("broke")
+            .category("error")
+            .build()
+            .into(),
+        CancelExecutionArgs { execution_id, actor: actor.clone(), reason: "enough".to_owned() }.into(),
+        DelayExecutionArgs { execution_id, actor, until: When::After(5) }.into(),
+        MoveToWaitingChildrenArgs { execution_id, fence }.into(),
+        RenewLeaseArgs { execution_id, fence, lease_ttl_ms: LEASE_MS }.into(),
+        s.any_signal(execution_id, fence).into(),
+        s.pending_args(execution_id, fence).into(),
+        CloseWaitpointArgs { execution_id, fence, waitpoint_id, reason: "done".to_owned() }.into(),
+    ]
+}
+
+async fn fenced(s: &Stage) {
+    let (id, first) = s.running_with(retries(1, 0)).await;
+    s.fail_and_retry(id, first).await;
+    let own = s.claim_this(id).await.fence;
+    for wrong in [
+        first,
+        Fence { lease_epoch: first.lease_epoch, ..own },
+        Fence { lease_id: LeaseId::new(), ..own },
+        Fence { attempt_id: first.attempt_id, ..own },
+    ] {
+        for call in fenced_calls(s, id, wrong) {
+            // The call that ended this very fence gets its first answer; that one is not made again here.
+            if wrong == first && call.name() == OpName::FailExecution {
+                continue;
+            }
+            s.refused_with(Code::StaleLease, call).await;
+        }
+    }
+    s.advance(LEASE_MS);
+    for call in fenced_calls(s, id, own) {
+        s.refused_with(Code::LeaseExpired, call).await;
+    }
 }
 
 async fn bad_tag(s: &Stage) {

@@ -250,8 +250,9 @@ async fn backoff_beyond_deadline(s: &Stage) {
     let mut policy = retries(3, 60_000);
     policy.timeouts.deadline = Some(When::After(5_000));
     let (id, fence) = s.running_with(policy).await;
+    s.advance(1_000);
     assert_eq!(s.fail_and_retry(id, fence).await, s.now().after(60_000));
-    s.advance(4_999);
+    s.advance(3_999);
     assert_eq!(s.sweep().await.total(), 0);
     assert_eq!(s.state(id).await, StateName::Delayed);
     s.advance(1);
@@ -292,6 +293,7 @@ async fn cancelled_everywhere(s: &Stage) {
     let mut end = async |id: ExecutionId, name: StateName| {
         assert_eq!(s.state(id).await, name);
         s.cancel(id).await;
+        assert_eq!(s.describe(id).await.grant, None);
         cancelled.push(id);
     };
 
