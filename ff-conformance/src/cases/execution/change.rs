@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ff_core::contracts::*; // cases speak the whole contract
-use ff_core::ids::{ExecutionId, LeaseId, WaitpointId};
+use ff_core::ids::{ExecutionId, LeaseId};
 use ff_core::operation::{OpName, Operation};
 use ff_core::refusal::{Code, Details};
 use ff_core::state::{AttemptState, BlockReason, NotBeforeKind, StateVector};
@@ -15,7 +15,7 @@ use crate::stage::{LEASE_MS, Stage, not_eligible_cause, retries};
 cases! { "execution";
     "change_priority: i32::MIN and i32::MAX order correctly, and a delayed execution keeps its new priority when it becomes ready." => extremes,
     "update_progress: absent pct keeps 80, pct 101 is invalid_input, a new attempt starts empty." => progress,
-    "update_progress: another lease, epoch or attempt id is stale_lease and a due lease lease_expired, here and in every other call that shows a fence." => fenced,
+    "update_progress: another lease, epoch or attempt id is stale_lease and a due lease lease_expired, and so in every other call that acts as the owner." => fenced,
     "set_execution_tags: one bad key among three changes none." => bad_tag,
     "unblock_execution: an operator's hold survives the unblocking of a budget." => hold_survives,
     "block_execution: block then unblock of a DELAYED or DEPS execution leaves it delayed or dependent." => block_and_unblock,
@@ -73,10 +73,10 @@ async fn progress(s: &Stage) {
     assert_eq!(s.describe(id).await.progress, None);
 }
 
-/// Every call that shows a fence, of one execution.
+/// Every call that acts as the owner of an execution. `close_waitpoint` asks for the waitpoint first, and `append_frame` has
+/// a case of its own.
 fn fenced_calls(s: &Stage, execution_id: ExecutionId, fence: Fence) -> Vec<Operation> {
     let actor = Actor::Worker(fence);
-    let waitpoint_id = WaitpointId::new();
     vec![
         UpdateProgressArgs::builder().execution_id(execution_id).fence(fence).pct(1).build().into(),
         CompleteExecutionArgs::builder().execution_id(execution_id).actor(actor.clone()).build().into(),
@@ -93,7 +93,6 @@ fn fenced_calls(s: &Stage, execution_id: ExecutionId, fence: Fence) -> Vec<Opera
         RenewLeaseArgs { execution_id, fence, lease_ttl_ms: LEASE_MS }.into(),
         s.any_signal(execution_id, fence).into(),
         s.pending_args(execution_id, fence).into(),
-        CloseWaitpointArgs { execution_id, fence, waitpoint_id, reason: "done".to_owned() }.into(),
     ]
 }
 

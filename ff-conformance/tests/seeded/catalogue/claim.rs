@@ -253,8 +253,8 @@ pub(super) const BUGS: &[Bug] = &[
         }),
     },
     Bug {
-        name: "claims nothing for a grant's holder twice",
-        story: "a repeated grant is told as somebody else's",
+        name: "repeated grant told as somebody else's",
+        story: "the holder that lost the reply asks again, is told that it is taken, and gives up",
         operations: &[Op::IssueClaimGrant],
         lie: Call(|s, op| {
             let args = args!(s, op, IssueClaimGrant);

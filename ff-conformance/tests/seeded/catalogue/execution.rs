@@ -185,7 +185,8 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::CancelExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CancelExecution);
-            s.keeping_grant(&args.execution_id.clone(), args.into())
+            let id = args.execution_id;
+            s.keeping_grant(&id, args.into())
         }),
     },
     Bug {
@@ -194,7 +195,8 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::BlockExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, BlockExecution);
-            s.keeping_grant(&args.execution_id.clone(), args.into())
+            let id = args.execution_id;
+            s.keeping_grant(&id, args.into())
         }),
     },
     Bug {

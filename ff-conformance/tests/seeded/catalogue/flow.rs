@@ -100,7 +100,8 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::StageDependencyEdge],
         lie: Call(|s, op| {
             let args = args!(s, op, StageDependencyEdge);
-            s.keeping_grant(&args.downstream_execution_id.clone(), args.into())
+            let id = args.downstream_execution_id;
+            s.keeping_grant(&id, args.into())
         }),
     },
     Bug {

@@ -60,10 +60,9 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::RevokeWaitpointKid],
         lie: Call(|s, op| {
             let args = args!(s, op, RevokeWaitpointKid);
-            let current = std::cell::RefCell::new(None);
             s.backend.alter_keys(args.partition, |keys| {
                 if keys.current_kid.as_ref() == Some(&args.kid) {
-                    *current.borrow_mut() = keys.current_kid.take();
+                    keys.current_kid = None;
                 }
             });
             s.call(args)

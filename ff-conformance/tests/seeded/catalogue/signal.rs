@@ -7,10 +7,10 @@ use ff_core::token::WaitpointToken;
 
 use super::prelude::*;
 
-fn text_only(condition: &mut Condition, change: &mut dyn FnMut(&mut Condition)) {
+fn each_node(condition: &mut Condition, change: &mut dyn FnMut(&mut Condition)) {
     change(condition);
     if let Condition::AllOf { of } | Condition::AnyOf { of } = condition {
-        of.iter_mut().for_each(|child| text_only(child, change));
+        of.iter_mut().for_each(|child| each_node(child, change));
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op {
-                text_only(&mut args.resume_condition.root, &mut |condition| {
+                each_node(&mut args.resume_condition.root, &mut |condition| {
                     if let Condition::Count { distinct, .. } = condition {
                         *distinct = Distinct::Signals;
                     }
@@ -194,7 +194,7 @@ pub(super) const BUGS: &[Bug] = &[
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op {
-                text_only(&mut args.resume_condition.root, &mut |condition| {
+                each_node(&mut args.resume_condition.root, &mut |condition| {
                     if let Condition::AllOf { of } = condition {
                         *condition = Condition::AnyOf { of: std::mem::take(of) };
                     }
@@ -239,8 +239,8 @@ pub(super) const BUGS: &[Bug] = &[
         }),
     },
     Bug {
-        name: "buffered signal resumes nobody and is told so",
-        story: "every page of signals shows what does not count, too: matched_only is ignored",
+        name: "matched_only ignored",
+        story: "an approval record shows the signals that did not count among those that did",
         operations: &[Op::ListSignals],
         lie: Asks(|_, mut op| {
             if let Operation::ListSignals(args) = &mut op {
