@@ -142,12 +142,7 @@ pub(super) const BUGS: &[Bug] = &[
                 Operation::ReportUsage(args) => args.budget_id.clone(),
                 _ => return s.call(op),
             };
-            let due = s
-                .backend
-                .model()
-                .budgets()
-                .find(|(known, _)| **known == id)
-                .and_then(|(_, b)| b.record.schedule.clone());
+            let due = s.backend.model().budgets().find(|(known, _)| **known == id).and_then(|(_, b)| b.record.schedule);
             let now = s.now().as_millis();
             let exact = due.is_some_and(|schedule| {
                 let next = schedule.next_at.as_millis();
