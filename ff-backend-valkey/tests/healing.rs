@@ -112,7 +112,7 @@ async fn version(o: &Opened, rest: &[u8], v: &[u8]) {
     o.at::<u64>("HSET", rest, &[b"v", v]).await;
 }
 
-fn corruption<T: std::fmt::Debug>(answer: Result<T, EngineError>) {
+fn corruption<T: std::fmt::Debug>(answer: &Result<T, EngineError>) {
     assert!(matches!(answer, Err(EngineError::Corruption(_))), "{answer:?}");
 }
 
@@ -141,9 +141,9 @@ async fn a_flow_that_cannot_be_decoded_stops_nobody_else() {
     let claimed = s.claim_next(3).await;
     assert_eq!(claimed.claimed.iter().map(|c| c.claimed().execution_id).collect::<Vec<_>>(), [other]);
     assert_eq!(claimed.ready_remaining, 0);
-    corruption(s.backend.describe_flow(DescribeFlowArgs { flow_id }).await);
+    corruption(&s.backend.describe_flow(DescribeFlowArgs { flow_id }).await);
     let args = CancelFlowArgs::builder().flow_id(flow_id).reason("enough").by("ops").build();
-    corruption(s.backend.cancel_flow(args).await);
+    corruption(&s.backend.cancel_flow(args).await);
     s.advance(86_400_000);
     let report = s.sweep().await;
     assert!(report.corrupt.contains(&CorruptEntry { kind: SweepKind::Retention, id: empty.to_string() }));
@@ -187,7 +187,7 @@ async fn an_edge_that_cannot_be_decoded_stops_nobody_else() {
     // A creation does not take its id, nor its place.
     let mut args = s.member_creation(flow_id, &[up]);
     args.flow.as_mut().expect("is a member").edges[0].edge_id = edge;
-    corruption(s.backend.create_execution(args).await);
+    corruption(&s.backend.create_execution(args).await);
     assert_eq!(o.at::<Vec<u8>>("HGET", &edges, &[edge.uuid().as_bytes()]).await, b"no edge");
     let report = rebuild(s).await;
     assert_eq!((report.corrupt.clone(), report.total()), (vec![edge.to_string()], 0));
@@ -243,7 +243,7 @@ async fn a_suspension_that_cannot_be_decoded_stops_nobody_else() {
     for id in others {
         assert_eq!(s.state(id).await, StateName::Done);
     }
-    corruption(
+    corruption(&
         s.backend
             .cancel_execution(CancelExecutionArgs {
                 execution_id: hurt,
@@ -269,12 +269,12 @@ async fn an_owner_that_cannot_be_decoded_keeps_its_lease_id() {
     s.ready().await;
     let mut args = s.claim_args(1);
     args.slots[0].lease_id = fence.lease_id;
-    corruption(s.backend.claim_next(args).await);
+    corruption(&s.backend.claim_next(args).await);
     let id = s.ready().await;
     s.grant(id).await;
     let mut args = s.claim_by_id_args(id);
     args.lease_id = fence.lease_id;
-    corruption(s.backend.claim_execution(args).await);
+    corruption(&s.backend.claim_execution(args).await);
     assert_eq!(o.at::<Vec<u8>>("HGET", b"L", &[fence.lease_id.uuid().as_bytes()]).await, owner.uuid().as_bytes());
 }
 

@@ -282,8 +282,7 @@ mod tests {
 
     #[test]
     fn local_fsync_needs_waitaof_and_an_append_only_file() {
-        let mut options = Options::default();
-        options.confirm = Confirm::LocalFsync;
+        let options = Options { confirm: Confirm::LocalFsync, ..Options::default() };
         let check = |text: &str| of(text).check(&options).map_err(|error| error.to_string());
         assert!(check("redis_version:7.0.15\naof_enabled:1").expect_err("no WAITAOF").contains("WAITAOF"));
         assert!(check("redis_version:7.2.1\naof_enabled:0").expect_err("no file").contains("appendonly"));
