@@ -183,7 +183,7 @@ async fn the_servers_functions_are_the_operations() {
     names(&listed, &mut found);
     let mut wanted: BTreeSet<String> = OpName::ALL.iter().filter_map(|op| op.function()).map(str::to_owned).collect();
     // What a backend asks its own library beside them.
-    wanted.extend(["ff_version", "ff_load_waitpoint_keys", "ff_stream_marks"].map(str::to_owned));
+    wanted.extend(["ff_lacking", "ff_version", "ff_load_waitpoint_keys", "ff_stream_marks"].map(str::to_owned));
     assert_eq!(found, wanted);
     assert!(library_source(2).0.contains("'ff2_claim_next'"), "a later protocol has names of its own");
 }

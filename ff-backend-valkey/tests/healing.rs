@@ -243,8 +243,8 @@ async fn a_suspension_that_cannot_be_decoded_stops_nobody_else() {
     for id in others {
         assert_eq!(s.state(id).await, StateName::Done);
     }
-    corruption(&
-        s.backend
+    corruption(
+        &s.backend
             .cancel_execution(CancelExecutionArgs {
                 execution_id: hurt,
                 actor: Actor::operator("ops"),

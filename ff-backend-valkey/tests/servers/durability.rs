@@ -57,13 +57,15 @@ async fn replicas_confirm_writes_and_a_write_that_they_do_not_is_unknown() {
     let follow = format!("127.0.0.1 {}", primary.port());
     let mut replica = plain(Kind::Valkey, &["--replicaof", &follow]).unwrap();
     wait_until("the replica follows", Duration::from_secs(20), || {
+        // Both say so: until the primary does, it counts no confirmation.
         replica.ask(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
+            && primary.ask(&["INFO", "replication"]).is_ok_and(|info| info.contains("state=online"))
     })
     .unwrap();
     let mut replicated = options("a");
     replicated.confirm = Confirm::Replicas(1);
-    replicated.response_timeout = Duration::from_millis(800);
-    replicated.retry_for = Duration::from_millis(500);
+    replicated.response_timeout = Duration::from_secs(3);
+    replicated.retry_for = Duration::from_secs(4);
     let backend = ValkeyBackend::connect(&primary.url(), replicated).await.unwrap();
     for n in 0..20 {
         lifecycle(&backend, n % 16, &format!("lane-{n}")).await.unwrap();
