@@ -79,6 +79,14 @@ local function tokens(list)
 	return has
 end
 
+local function token_set(joined)
+	local has = {}
+	for token in string.gmatch(joined, '[^,]+') do
+		has[token] = true
+	end
+	return has
+end
+
 -- The grant, if it lives.
 local function live_grant(c, x)
 	local g = x.ext.gr
@@ -250,8 +258,8 @@ end
 
 -- The execution of a head, if it may stand there; else the head is dropped or its execution ended, both counted.
 -- Returns the execution and what is handed out beside its record, or nil; `t.left` is what is left of the 64.
-local function serve(c, q, member, t)
-	local x = F.look(c, string.sub(member, 8))
+local function serve(c, q, member, t, raw)
+	local x = F.look(c, string.sub(member, 8), raw)
 	if x and (x.flow or x.ext.su or x.wps > 0) then
 		x = F.sound(c, x.id)
 	end
@@ -277,13 +285,112 @@ local function serve(c, q, member, t)
 	return nil
 end
 
--- ff_claim_next. a: 2 lane, 3 holder, 4 capabilities, 5 lease ids, 6 attempt ids, 7 ttl.
+-- Claims of plain executions, gathered to be written together.
+local function gather()
+	return { n = 0, timers = {}, leases = {}, records = {}, queues = {}, seen = {} }
+end
+
+-- Writes what was gathered, as `F.flush` does: first what only adds.
+local function settle(c, lane, plain)
+	local sure, p, n = F.sure, c.p, plain.n
+	if n == 0 then
+		return
+	end
+	sure('ZADD', p .. 't', unpack(plain.timers))
+	sure('HSET', p .. 'L', unpack(plain.leases))
+	sure('MSET', unpack(plain.records))
+	for key, members in pairs(plain.queues) do
+		sure('ZREM', key, unpack(members))
+	end
+	if sure('HINCRBY', p .. 'n' .. lane, 21, n) == n then
+		sure('SADD', p .. 'N', lane)
+	end
+end
+
+-- Gathers the claim of the head of a queue if its execution is plain. Returns the claim and its next timer, or nil and
+-- the stored record, if it was read.
+local function take(c, key, member, plain, all, lease, attempt)
+	local id, p = string.sub(member, 8), c.p
+	if plain.seen[id] or c.xs[id] then
+		return nil
+	end
+	local name = p .. 'e' .. id
+	local got = redis.call('MGET', name, p .. 'p' .. id)
+	if not got[1] then
+		return nil
+	end
+	local record, due = F.claim_plain(all, got[1], lease, attempt)
+	if not record then
+		return nil, got[1]
+	end
+	local n, timers = plain.n * 2, plain.timers
+	local leases, records = plain.leases, plain.records
+	plain.n = plain.n + 1
+	plain.seen[id] = true
+	leases[n + 1], leases[n + 2] = lease, id
+	records[n + 1], records[n + 2] = name, record
+	local m = #timers
+	timers[m + 1], timers[m + 2] = all.expires, '\1\0' .. id
+	local soonest = all.expires
+	if due ~= NONE then
+		timers[m + 3], timers[m + 4] = due, '\2\0' .. id
+		if due < soonest then
+			soonest = due
+		end
+	end
+	local gone = plain.queues[key]
+	if gone then
+		gone[#gone + 1] = member
+	else
+		plain.queues[key] = { member }
+	end
+	return { id, 1, record, got[2], false, false }, soonest
+end
+
+-- Claims heads of the queue of the empty set while they are plain. Returns their number, the bytes of their payloads,
+-- the soonest of their timers, and whether nothing is left to be claimed by this call.
+local function claim_heads(c, lane, claims, slots, all, leases, attempts)
+	local key = c.p .. 'r' .. lane .. '\n'
+	local members = redis.call('ZRANGE', key, 0, slots - 1)
+	local plain, count, bytes, soonest = gather(), 0, 0, NONE
+	local over = #members < slots
+	for i = 1, #members do
+		local claim, due = take(c, key, members[i], plain, all, leases[i], attempts[i])
+		if not claim then
+			over = false
+			break
+		end
+		claims[i] = claim
+		count = i
+		if due < soonest then
+			soonest = due
+		end
+		bytes = bytes + (claim[4] and #claim[4] or 0)
+		if bytes >= MAX_PAYLOAD then
+			over = true
+			break
+		end
+	end
+	settle(c, lane, plain)
+	return count, bytes, soonest, over or count == slots
+end
+
+-- ff_claim_next. args[1]: the manual clock or NONE (7 bytes), ttl (7), number of slots (1), lengths of lane and holder
+-- (2 each), lane, holder, lease ids, attempt ids, capabilities (joined by commas).
 -- Reply: { 'next', claims, candidates { id, record, ... }, ready_remaining, next_due_at or false }.
 local function claim_next(keys, args)
-	local c, a = F.open(keys, args)
-	local call = redis.call
-	local lane, holder, leases, attempts, ttl = a[2], a[3], a[5], a[6], a[7]
-	local slots = #leases
+	local call, sub, packed = redis.call, string.sub, args[1]
+	local now, ttl, slots, m, n = struct.unpack('>I7I7BI2I2', packed)
+	now = F.clock(now)
+	local c = F.begin(keys[1], now)
+	local lane, holder = sub(packed, 20, 19 + m), sub(packed, 20 + m, 19 + m + n)
+	local leases, attempts = {}, {}
+	local at = 20 + m + n
+	for i = 1, slots do
+		leases[i] = sub(packed, at, at + 15)
+		attempts[i] = sub(packed, at + slots * 16, at + slots * 16 + 15)
+		at = at + 16
+	end
 	local owners = call('HMGET', c.p .. 'L', unpack(leases))
 	local repeats
 	for i = 1, slots do
@@ -303,44 +410,76 @@ local function claim_next(keys, args)
 	if sweep_due and not repeats then
 		F.sweep(c, 64)
 	end
+	local claims, candidates, count, bytes = {}, {}, 0, 0
+	local soonest = first[2] and tonumber(first[2]) or NONE
+	local all = not repeats and F.plain_claims(c, holder, ttl)
+	if all and not sweep_due and call('EXISTS', c.p .. 'l' .. lane, c.p .. 'g' .. lane .. '\n') == 0 then
+		-- No set is registered and nobody waits for admission: one queue.
+		local due, over
+		count, bytes, due, over = claim_heads(c, lane, claims, slots, all, leases, attempts)
+		soonest = math.min(soonest, due)
+		if over then
+			if soonest < 0 then
+				soonest = now
+			end
+			return { 'next', claims, candidates, call('ZCARD', c.p .. 'r' .. lane .. '\n'), F.opt(soonest) }
+		end
+	end
 	-- The sets that this worker covers.
 	local sets, has = {}, nil
 	local registered = call('HKEYS', c.p .. 'l' .. lane)
 	for i = 1, #registered do
-		has = has or tokens(a[4])
+		has = has or token_set(sub(packed, 20 + m + n + slots * 32))
 		if not missing(registered[i], has) then
 			sets[#sets + 1] = registered[i]
 		end
 	end
 	local queues = open_queues(c, 'r', lane, sets)
-	local claims, candidates, count = {}, {}, 0
 	local t = { left = MAX_ENDED }
-	local quick, soonest = not sweep_due, first[2] and tonumber(first[2]) or NONE
+	local quick = not sweep_due
 	if repeats then
 		claims = repeats
 	else
-		local bytes, inputs = 0, 0
+		local inputs, plain = 0, gather()
 		while count < slots and t.left > 0 and bytes < MAX_PAYLOAD and inputs < MAX_INPUTS do
 			local q, member = best(queues, math.min(slots - count, 64))
 			if not q then
 				break
 			end
-			local x, with = serve(c, q, member, t)
-			if x then
+			local claim, due = take(c, q.key, member, plain, all, leases[count + 1], attempts[count + 1])
+			if not claim and plain.seen[sub(member, 8)] then
+				-- An entry in a second queue: its record must say what was done.
+				settle(c, lane, plain)
+				plain = gather()
+			end
+			local x, with
+			if not claim then
+				x, with = serve(c, q, member, t, due)
+			end
+			if claim then
+				q.at = q.at + 1
+				count = count + 1
+				claims[count] = claim
+				bytes = bytes + (claim[4] and #claim[4] or 0)
+				soonest = math.min(soonest, due)
+			elseif x then
 				q.at = q.at + 1
 				count = count + 1
 				F.acquire(c, x, leases[count], attempts[count], holder, ttl)
-				local claim = F.claimed(c, x, with)
+				claim = F.claimed(c, x, with)
 				claims[count] = claim
 				bytes = bytes + (claim[4] and #claim[4] or 0)
 				inputs = inputs + (claim[5] and #claim[5] or 0)
 				soonest = math.min(soonest, x.lexp, x.adue)
 			else
 				F.flush(c)
+				settle(c, lane, plain)
+				plain = gather()
 				restart(queues)
 				quick = false
 			end
 		end
+		settle(c, lane, plain)
 		-- Candidates for admission.
 		local waiting = open_queues(c, 'g', lane, sets)
 		local seen = {}

@@ -67,10 +67,14 @@ end
 
 -- ff_create_execution. a: 2 id, 3 route (lane, newline, comma-joined set), 4 admission-controlled, 5 priority,
 -- 6 fingerprint, 7 field of the key index or false, 8 window, 9 10 delay, 11 12 deadline, 13 max_retries,
--- 14 max_reclaims, 15 attempt timeout, 16 retention, 17 tags, 18 frozen, 19 core, 20 flow join or false.
+-- 14 max_reclaims, 15 attempt timeout, 16 retention, 17 tags, 18 frozen, 19 core, 20 flow join or false. Of a plain
+-- execution Rust builds the record (plain.lua).
 -- args[2]: the payload.
 -- Reply: { 'created' | 'already_exists', summary } | { 'duplicate', id, summary }.
 local function create_execution(keys, args)
+	if string.byte(args[1]) == 1 then
+		return F.create_plain(keys, args)
+	end
 	local c, a = F.open(keys, args)
 	local id, key = a[2], a[7]
 	local old, why = F.find(c, id)
@@ -131,9 +135,38 @@ function F.read_core(x)
 	F.key_field(x)
 end
 
--- ff_complete_execution. a: 2 id, 3..6 actor, 7 digest, 8 has a result, 9 encoding or false; args[2] the result.
+-- ff_complete_execution. a: 2 id, 3..6 actor, 7 digest, 8 has a result, 9 encoding or false; args[2] the result. By a
+-- worker, args[1] is bytes instead: 1, the manual clock or NONE (7 bytes), id, what is beside the result (1 result, 2
+-- encoding), digest, 1 and 14 zeros (the answer), fence, encoding.
 -- Reply: { 'completed', summary }.
-local function complete_execution(c, a, x, args)
+local function complete_execution(keys, args)
+	local c, a, x
+	local packed = args[1]
+	if string.byte(packed) == 1 then
+		local sub = string.sub
+		local now, id, with = struct.unpack('>I7c16B', packed, 2)
+		local p, result = keys[1], with % 2 == 1
+		now = F.clock(now)
+		local raw = redis.call('GET', p .. 'e' .. id)
+		if not raw then
+			return { '!', 'execution_not_found' }
+		end
+		local encoding = with > 1 and sub(packed, 112)
+		local done = F.complete_plain(p, now, id, raw, sub(packed, 26, 111), result and args[2], encoding)
+		if done then
+			return done
+		end
+		c = F.begin(p, now)
+		local digest, _, lease, epoch, attempt = struct.unpack('>c32c15c16I7c16', packed, 26)
+		a = { false, id, lease, epoch, attempt, false, digest, result, encoding }
+		x = F.find(c, id, raw)
+	else
+		c, a = F.open(keys, args)
+		x = F.find(c, a[2])
+	end
+	if not x then
+		return { '!', 'execution_not_found' }
+	end
 	local who = F.actor(a, 3)
 	if F.first_answer(x, 1, who, a[7]) then
 		return { 'completed', F.summary(x) }
@@ -469,7 +502,7 @@ local function replay_execution(c, a, x)
 end
 
 redis.register_function('ff_create_execution', F.settled(create_execution))
-redis.register_function('ff_complete_execution', F.on_execution(complete_execution))
+redis.register_function('ff_complete_execution', F.settled(complete_execution))
 redis.register_function('ff_fail_execution', F.on_execution(fail_execution))
 redis.register_function('ff_cancel_execution', F.on_execution(cancel_execution))
 redis.register_function('ff_expire_execution', F.on_execution(expire_execution))

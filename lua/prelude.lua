@@ -14,9 +14,10 @@ local NONE = 9007199254740992
 -- The version of the execution record; the first byte of its key's value. 0 is the tombstone of a purge.
 local RECORD = 1
 
--- The record's header, see lua/README.md for the fields in order.
-local HEADER = '>BBBBBi4I7I7I7I7I7I7I7I7BI4I7I4I4I4I4I4BBI4I7I7I4I7c16BI4I7Bc16I7I7BI7I7I7BBBI7I7I7I4I4I7I7I7'
-	.. 'c32I2I2I2I4I2I4I2I4'
+-- The record's header, see lua/README.md for the fields in order. What claims and completions of plain executions only
+-- read comes first, then what a completion leaves, then what both write: they copy the rest as bytes (plain.lua).
+local HEADER = '>BBBBI2I4I4BI7I2I4I2I4I7I7I4I7I7' .. 'I2I4I7c16I7c16BI4I7BI7I7' .. 'I2I7I7I7I7BBBI7I7I7BBBI7I7I7'
+	.. 'Bi4I7I4I4I4I4I4I7I7I7I4I4c32'
 local HEADER_BYTES = 316
 local MEMBER = '>c16BI4I4I4I4'
 local MEMBER_BYTES = 33
@@ -35,26 +36,30 @@ local PUBLIC_OF = { 1, 2, 4, 1, 5, 5, 5, 6 }
 -- The clock of the store, in milliseconds.
 function F.time()
 	local t = redis.call('TIME')
-	return t[1] * 1000 + math.floor(t[2] / 1000)
+	local us = tonumber(t[2])
+	return t[1] * 1000 + (us - us % 1000) / 1000
 end
 
 -- Whether the call has written, and the first error of a write behind others.
 local wrote, failed = false, nil
 
+-- What every write calls, filled at the first call: a look-up of a global costs.
+local pcall_, type_
+
 -- A write. The first of a call may fail, which ends the call: nothing has happened. Behind it the server refuses a
 -- command only for what stands at its key; that must not leave a call half done. So a failed write is tried again, and
 -- if it fails again the others are made without it, and `F.settle` tells.
 function F.sure(...)
-	local r = redis.pcall(...)
-	if type(r) ~= 'table' or not r.err then
+	local r = pcall_(...)
+	if type_(r) ~= 'table' or not r.err then
 		wrote = true
 		return r
 	end
 	if not wrote then
 		error(r)
 	end
-	r = redis.pcall(...)
-	if type(r) == 'table' and r.err then
+	r = pcall_(...)
+	if type_(r) == 'table' and r.err then
 		failed = failed or r
 		return nil
 	end
@@ -91,8 +96,21 @@ end
 -- manual clock or false. Returns the call and the array.
 function F.open(keys, args)
 	local a = cmsgpack.unpack(args[1])
+	return F.begin(keys[1], a[1] or F.time()), a
+end
+
+-- A call on the partition whose keys begin with p.
+function F.begin(p, now)
 	wrote, failed = false, nil
-	return { p = keys[1], now = a[1] or F.time(), xs = {}, dirty = {}, n = 0 }, a
+	pcall_, type_ = pcall_ or redis.pcall, type_ or type
+	return { p = p, now = now, xs = {}, dirty = {}, n = 0 }
+end
+
+-- The same of a call that needs no table; now is NONE without a manual clock. Returns the instant.
+function F.clock(now)
+	wrote, failed = false, nil
+	pcall_, type_ = pcall_ or redis.pcall, type_ or type
+	return now == NONE and F.time() or now
 end
 
 -- Bytes as hexadecimal digits.
@@ -239,12 +257,12 @@ local function decode(id, s)
 		core = 0, last = 0, ext = nil, flow = nil, held = nil, inc = nil, unres = nil, sat = nil, imp = nil, name = nil,
 		wq = false, wl = false,
 	}
-	local _, r, h, m, t, z, o, l, e, at
-	_, x.s, x.a, x.b, x.adm, x.prio, x.created, x.moved, x.touched, x.started, x.completed, x.purge, x.deadline, x.nb,
-		x.nbk, x.attempts, x.epoch, x.retries, x.reclaims, x.tretries, x.treclaims, x.replays, x.cause, x.by, x.signals,
-		x.sigbytes, x.sigseq, x.wps, x.stimeout, x.aid, x.atype, x.arun, x.astarted, x.astate, x.lid, x.adue, x.aleft,
-		x.pkind, x.paused, x.resumed, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren, x.maxretries,
-		x.maxreclaims, x.atimeout, x.retention, x.keyend, x.print, r, h, m, t, z, o, l, e, at = unpack_(HEADER, s)
+	local _, r, m, t, z, o, e, h, l, at
+	_, x.s, x.a, x.b, m, e, x.wps, x.nbk, x.nb, r, t, z, o, x.deadline, x.atimeout, x.replays, x.retention, x.keyend,
+		h, x.attempts, x.started, x.lid, x.epoch, x.aid, x.atype, x.arun, x.astarted, x.pkind, x.paused, x.resumed,
+		l, x.moved, x.touched, x.completed, x.purge, x.cause, x.by, x.astate, x.adue, x.aleft, x.aended, x.acause, x.aby,
+		x.lkind, x.lacq, x.lexp, x.lren, x.adm, x.prio, x.created, x.retries, x.reclaims, x.tretries, x.treclaims,
+		x.signals, x.sigbytes, x.sigseq, x.stimeout, x.maxretries, x.maxreclaims, x.print, at = unpack_(HEADER, s)
 	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or x.s < 1 or x.s > 9 or x.a > 4 or x.b > LABELS[x.s]
 		or (x.attempts == 0 and x.s > 4 and x.s < 9) then
 		return nil
@@ -255,8 +273,6 @@ local function decode(id, s)
 		return nil
 	end
 	at = at + r
-	x.holder = sub(s, at, at + h - 1)
-	at = at + h
 	if m > 0 then
 		if m < MEMBER_BYTES then
 			return nil
@@ -271,6 +287,8 @@ local function decode(id, s)
 	at = at + z
 	x.core = sub(s, at, at + o - 1)
 	at = at + o
+	x.holder = sub(s, at, at + h - 1)
+	at = at + h
 	x.last = sub(s, at, at + l - 1)
 	at = at + l
 	if e > 0 then
@@ -295,18 +313,19 @@ function F.encode(x)
 		ext = cmsgpack.pack(x.ext)
 	end
 	return struct.pack(
-		HEADER, RECORD, x.s, x.a, x.b, x.adm, x.prio, x.created, x.moved, x.touched, x.started, x.completed, x.purge,
-		x.deadline, x.nb, x.nbk, x.attempts, x.epoch, x.retries, x.reclaims, x.tretries, x.treclaims, x.replays, x.cause,
-		x.by, x.signals, x.sigbytes, x.sigseq, x.wps, x.stimeout, x.aid, x.atype, x.arun, x.astarted, x.astate, x.lid,
-		x.adue, x.aleft, x.pkind, x.paused, x.resumed, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren,
-		x.maxretries, x.maxreclaims, x.atimeout, x.retention, x.keyend, x.print, #x.route, #x.holder, #member, #x.tags,
-		#x.frozen, #x.core, #x.last, #ext
-	) .. x.route .. x.holder .. member .. x.tags .. x.frozen .. x.core .. x.last .. ext
+		HEADER, RECORD, x.s, x.a, x.b, #member, #ext, x.wps, x.nbk, x.nb, #x.route, #x.tags, #x.frozen, #x.core, x.deadline,
+		x.atimeout, x.replays, x.retention, x.keyend, #x.holder, x.attempts, x.started, x.lid, x.epoch, x.aid, x.atype,
+		x.arun, x.astarted, x.pkind, x.paused, x.resumed, #x.last, x.moved, x.touched, x.completed, x.purge,
+		x.cause, x.by, x.astate, x.adue, x.aleft, x.aended, x.acause, x.aby, x.lkind, x.lacq, x.lexp, x.lren, x.adm,
+		x.prio, x.created, x.retries, x.reclaims, x.tretries, x.treclaims, x.signals, x.sigbytes, x.sigseq, x.stimeout,
+		x.maxretries, x.maxreclaims, x.print
+	) .. x.route .. member .. x.tags .. x.frozen .. x.core .. x.holder .. x.last .. ext
 end
 
 -- The execution if it exists: nil if not, or if it is being purged (then also 'purging'); nil, 'corrupt' if its record
--- cannot be decoded. What it implies now is remembered, so that `flush` can tell what has changed.
-function F.look(c, id)
+-- cannot be decoded. What it implies now is remembered, so that `flush` can tell what has changed. `raw`, if given, is
+-- what its key holds.
+function F.look(c, id, raw)
 	local x = c.xs[id]
 	if x then
 		if x.gone then
@@ -314,7 +333,7 @@ function F.look(c, id)
 		end
 		return x
 	end
-	local s = redis.call('GET', c.p .. 'e' .. id)
+	local s = raw or redis.call('GET', c.p .. 'e' .. id)
 	if not s then
 		return nil
 	end
@@ -332,8 +351,8 @@ function F.look(c, id)
 end
 
 -- The execution if it exists, else nil. A record that cannot be decoded ends the call.
-function F.find(c, id)
-	local x, why = F.look(c, id)
+function F.find(c, id, raw)
+	local x, why = F.look(c, id, raw)
 	if why == 'corrupt' then
 		F.corrupt('execution', id)
 	end
@@ -538,9 +557,19 @@ local function add(sums, key, field, n)
 	f[field] = (f[field] or 0) + n
 end
 
--- The lane of an execution: what stands before the newline of its route.
+-- The lane of a route: what stands before its newline.
+function F.lane_of(route)
+	return string.sub(route, 1, string.find(route, '\n', 1, true) - 1)
+end
+
+-- The lane of an execution.
 function F.lane(x)
-	return string.sub(x.route, 1, string.find(x.route, '\n', 1, true) - 1)
+	return F.lane_of(x.route)
+end
+
+-- The channel of hints for workers that wait, without the lane at its end.
+function F.channel(p)
+	return string.match(p, '^[^{]*') .. 'w:'
 end
 
 local function run_kept(call, w)
@@ -553,7 +582,7 @@ end
 
 -- The last execution that requires a set has ended, by count. A count is no record: while something waits for the
 -- set, it stays registered, or no claim would look there.
-local function unregister(call, p, lane, set)
+function F.unregister(call, p, lane, set)
 	local rest = lane .. '\n' .. set
 	if call('EXISTS', p .. 'r' .. rest, p .. 'g' .. rest) == 0 then
 		call('HDEL', p .. 'l' .. lane, set)
@@ -578,7 +607,7 @@ local function add_up(call, p, sums)
 			end
 			if sum and string.byte(key, #p + 1) == 108 then
 				if sum < 1 then
-					unregister(call, p, string.sub(key, #p + 2), field)
+					F.unregister(call, p, string.sub(key, #p + 2), field)
 				end
 			elseif sum == 0 then
 				call('HDEL', key, field)
@@ -716,7 +745,7 @@ local function write_all(call, c)
 	run_kept(call, c.lates)
 	if awake then
 		-- A hint for workers that wait: something became ready in these lanes.
-		local channel = string.match(p, '^[^{]*') .. 'w:'
+		local channel = F.channel(p)
 		for lane in pairs(awake) do
 			call('PUBLISH', channel .. lane, '')
 		end
@@ -725,6 +754,9 @@ end
 
 -- Writes everything: first what only adds (results, index entries), then the records, then what removes.
 function F.flush(c)
+	if c.n == 0 and not (c.writes or c.lates or c.timers or c.tail or c.flows or c.B or c.open) then
+		return
+	end
 	F.surely(write_all, c)
 	for i = 1, c.n do
 		local x = c.dirty[i]

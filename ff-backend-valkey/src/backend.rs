@@ -133,8 +133,13 @@ impl ValkeyBackend {
     /// Arguments of a call, begun with the clock: the instant of a manual one, else nothing (the server's own).
     pub(crate) fn pack(&self) -> Pack {
         let mut pack = Pack::new();
-        pack.num_opt(self.shared.options.clock.as_ref().map(|clock| clock.now().as_millis()));
+        pack.num_opt(self.manual_now());
         pack
+    }
+
+    /// The instant of a manual clock.
+    pub(crate) fn manual_now(&self) -> Option<u64> {
+        self.shared.options.clock.as_ref().map(|clock| clock.now().as_millis())
     }
 
     /// Calls a function on a partition.

@@ -22,6 +22,8 @@ pub(crate) const NONE: u64 = 1 << 53;
 pub(crate) struct Pack {
     buf: Vec<u8>,
     len: u16,
+    /// Whether the bytes begin with a list's head that takes the length.
+    list: bool,
 }
 
 impl Pack {
@@ -29,7 +31,12 @@ impl Pack {
     pub(crate) fn new() -> Self {
         let mut buf = Vec::with_capacity(256);
         buf.extend_from_slice(&[0xdc, 0, 0]);
-        Self { buf, len: 0 }
+        Self { buf, len: 0, list: true }
+    }
+
+    /// Bytes that are a whole argument by themselves.
+    pub(crate) fn whole(buf: Vec<u8>) -> Self {
+        Self { buf, len: 0, list: false }
     }
 
     pub(crate) fn absent(&mut self) -> &mut Self {
@@ -120,9 +127,11 @@ impl Pack {
         self
     }
 
-    /// The packed list.
+    /// The packed argument.
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.buf[1..3].copy_from_slice(&self.len.to_be_bytes());
+        if self.list {
+            self.buf[1..3].copy_from_slice(&self.len.to_be_bytes());
+        }
         self.buf
     }
 
@@ -165,7 +174,7 @@ pub(crate) fn pack_map<'a>(map: impl ExactSizeIterator<Item = (&'a str, &'a str)
     if map.len() == 0 {
         return Vec::new();
     }
-    let mut pack = Pack { buf: Vec::new(), len: 0 };
+    let mut pack = Pack { buf: Vec::new(), len: 0, list: false };
     pack.buf.push(0xde);
     pack.buf.extend_from_slice(&u16::try_from(map.len()).unwrap_or(u16::MAX).to_be_bytes());
     for (key, value) in map {

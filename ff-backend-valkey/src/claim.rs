@@ -17,7 +17,7 @@ use ff_core::policy::Capabilities;
 use ff_core::records::PauseKind;
 
 use crate::ValkeyBackend;
-use crate::call::{Pack, Reply, unreadable};
+use crate::call::{NONE, Pack, Reply, unreadable};
 use crate::flow;
 use crate::history;
 use crate::record::{self, corrupt};
@@ -46,6 +46,28 @@ fn passing_over<T>(read: Result<T, EngineError>) -> Result<Option<T>, EngineErro
         }
         Err(error) => Err(error),
     }
+}
+
+/// The argument of `claim_next`, as `lua/claim.lua` takes it. None beyond lengths that no valid arguments reach.
+fn next_claims(args: &ClaimNextArgs, clock: Option<u64>) -> Option<Pack> {
+    let holder = holder(&args.worker_id, &args.worker_instance_id);
+    let lane = args.lane_id.as_str();
+    let mut buf = Vec::with_capacity(64 + lane.len() + holder.len() + args.slots.len() * 32);
+    buf.extend_from_slice(&clock.unwrap_or(NONE).to_be_bytes()[1..]);
+    buf.extend_from_slice(&args.lease_ttl_ms.to_be_bytes()[1..]);
+    buf.push(u8::try_from(args.slots.len()).ok()?);
+    buf.extend_from_slice(&u16::try_from(lane.len()).ok()?.to_be_bytes());
+    buf.extend_from_slice(&u16::try_from(holder.len()).ok()?.to_be_bytes());
+    buf.extend_from_slice(lane.as_bytes());
+    buf.extend_from_slice(holder.as_bytes());
+    for slot in &args.slots {
+        buf.extend_from_slice(slot.lease_id.uuid().as_bytes());
+    }
+    for slot in &args.slots {
+        buf.extend_from_slice(slot.attempt_id.uuid().as_bytes());
+    }
+    buf.extend_from_slice(args.capabilities.joined().as_bytes());
+    Some(Pack::whole(buf))
 }
 
 /// One claim: uuid, kind, record, payload, inputs, resume information.
@@ -161,20 +183,7 @@ impl ClaimOps for ValkeyBackend {
 
     async fn claim_next(&self, args: ClaimNextArgs) -> Result<ClaimNextResult, EngineError> {
         args.check(self.fixed())?;
-        let mut pack = self.pack();
-        pack.text(args.lane_id.as_str()).text(&holder(&args.worker_id, &args.worker_instance_id));
-        tokens(&mut pack, &args.capabilities);
-        pack.list(|p| {
-            for slot in &args.slots {
-                p.uuid(slot.lease_id.uuid());
-            }
-        });
-        pack.list(|p| {
-            for slot in &args.slots {
-                p.uuid(slot.attempt_id.uuid());
-            }
-        });
-        pack.num(args.lease_ttl_ms);
+        let pack = next_claims(&args, self.manual_now()).ok_or_else(|| unreadable("arguments of a claim"))?;
         let mut reply = self.at("ff_claim_next", args.partition, pack).await?;
         let mut claimed = Vec::with_capacity(args.slots.len());
         let mut claims = reply.list()?;

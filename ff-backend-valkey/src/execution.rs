@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use ff_core::bounds::CheckArgs;
 use ff_core::contracts::{
-    BlockExecutionArgs, BlockExecutionResult, CancelExecutionArgs, CancelExecutionResult, ChangePriorityArgs,
+    Actor, BlockExecutionArgs, BlockExecutionResult, CancelExecutionArgs, CancelExecutionResult, ChangePriorityArgs,
     ChangePriorityResult, CompleteExecutionArgs, CompleteExecutionResult, CreateExecutionArgs, CreateExecutionResult,
     DelayExecutionArgs, DelayExecutionResult, ExpireExecutionArgs, ExpireExecutionResult, ExpiryTimer,
     FailExecutionArgs, FailExecutionResult, MoveToWaitingChildrenArgs, MoveToWaitingChildrenResult,
@@ -19,7 +19,7 @@ use ff_core::time::When;
 use crate::ValkeyBackend;
 use crate::call::{NONE, Pack, pack_map};
 use crate::flow;
-use crate::record::{Core, block_number};
+use crate::record::{Core, Parts, block_number, fresh};
 
 /// Lane and required set, as the names of ready queues end.
 fn route(lane: &LaneId, set: &Capabilities) -> String {
@@ -91,31 +91,82 @@ pub(crate) fn creation(pack: &mut Pack, args: &CreateExecutionArgs) {
         .num(policy.retention_ms)
         .bytes(&pack_map(args.tags.iter().map(|(k, v)| (k.as_str(), v.as_str()))))
         .bytes(&frozen(policy));
-    let core = Core {
+    pack.bytes(&core(args).pack());
+}
+
+fn core(args: &CreateExecutionArgs) -> Core<'_> {
+    Core {
         namespace: &args.namespace,
         kind: &args.kind,
         encoding: args.payload_encoding.as_deref(),
         creator: args.creator.as_deref(),
         key: args.idempotency_key.as_deref(),
         key_in_flow: args.flow.is_some(),
-        policy,
-    };
-    pack.bytes(&core.pack());
+        policy: &args.policy,
+    }
+}
+
+/// The argument of a creation that nothing delays and no key guards: its record, as `lua/plain.lua` takes it.
+fn plain(args: &CreateExecutionArgs, clock: Option<u64>) -> Option<Pack> {
+    let policy = &*args.policy;
+    if args.flow.is_some()
+        || args.idempotency_key.is_some()
+        || args.delay.is_some()
+        || policy.timeouts.deadline.is_some()
+    {
+        return None;
+    }
+    let core = core(args).pack();
+    let tags = pack_map(args.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let frozen = frozen(policy);
+    let route = route(&args.lane_id, &policy.required_capabilities);
+    let parts = Parts { route: &route, tags: &tags, frozen: &frozen, core: &core };
+    let mut buf = Vec::with_capacity(512);
+    buf.push(1);
+    buf.extend_from_slice(&clock.unwrap_or(NONE).to_be_bytes()[1..]);
+    buf.extend_from_slice(args.execution_id.uuid().as_bytes());
+    fresh(args, &parts, &mut buf)?;
+    Some(Pack::whole(buf))
+}
+
+/// The argument of a worker's completion, as `lua/execution.lua` takes it.
+fn completion(args: &CompleteExecutionArgs, clock: Option<u64>) -> Option<Pack> {
+    let Actor::Worker(fence) = &args.actor else { return None };
+    // Seven bytes would cut an epoch that no claim ever gave.
+    let epoch = Some(fence.lease_epoch.get()).filter(|epoch| *epoch < NONE)?;
+    let encoding = args.result_encoding.as_deref();
+    let mut buf = Vec::with_capacity(112 + encoding.map_or(0, str::len));
+    buf.push(1);
+    buf.extend_from_slice(&clock.unwrap_or(NONE).to_be_bytes()[1..]);
+    buf.extend_from_slice(args.execution_id.uuid().as_bytes());
+    buf.push(u8::from(args.result.is_some()) + 2 * u8::from(encoding.is_some()));
+    // What the record says of its last call: digest, answer, fence.
+    buf.extend_from_slice(args.digest().as_bytes());
+    buf.push(1);
+    buf.extend_from_slice(&[0; 14]);
+    buf.extend_from_slice(fence.lease_id.uuid().as_bytes());
+    buf.extend_from_slice(&epoch.to_be_bytes()[1..]);
+    buf.extend_from_slice(fence.attempt_id.uuid().as_bytes());
+    buf.extend_from_slice(encoding.unwrap_or_default().as_bytes());
+    Some(Pack::whole(buf))
 }
 
 #[async_trait]
 impl ExecutionOps for ValkeyBackend {
     async fn create_execution(&self, args: CreateExecutionArgs) -> Result<CreateExecutionResult, EngineError> {
         args.check(self.fixed())?;
-        let mut pack = self.pack();
-        pack.uuid(args.execution_id.uuid());
-        creation(&mut pack, &args);
-        match &args.flow {
-            Some(join) => flow::join(&mut pack, join, &args.namespace, self.fixed()),
-            None => {
-                pack.absent();
+        let pack = plain(&args, self.manual_now()).unwrap_or_else(|| {
+            let mut pack = self.pack();
+            pack.uuid(args.execution_id.uuid());
+            creation(&mut pack, &args);
+            match &args.flow {
+                Some(join) => flow::join(&mut pack, join, &args.namespace, self.fixed()),
+                None => {
+                    pack.absent();
+                }
             }
-        }
+            pack
+        });
         let partition = args.execution_id.partition();
         let mut reply = self.at_with("ff_create_execution", partition, pack, &args.payload).await?;
         Ok(match reply.word() {
@@ -132,12 +183,15 @@ impl ExecutionOps for ValkeyBackend {
 
     async fn complete_execution(&self, args: CompleteExecutionArgs) -> Result<CompleteExecutionResult, EngineError> {
         args.check(self.fixed())?;
-        let mut pack = self.pack();
-        pack.uuid(args.execution_id.uuid())
-            .actor(&args.actor)
-            .digest(&args.digest())
-            .flag(args.result.is_some())
-            .text_opt(args.result_encoding.as_deref());
+        let pack = completion(&args, self.manual_now()).unwrap_or_else(|| {
+            let mut pack = self.pack();
+            pack.uuid(args.execution_id.uuid())
+                .actor(&args.actor)
+                .digest(&args.digest())
+                .flag(args.result.is_some())
+                .text_opt(args.result_encoding.as_deref());
+            pack
+        });
         let result = args.result.unwrap_or_default();
         let mut reply = self.at_with("ff_complete_execution", args.execution_id.partition(), pack, &result).await?;
         Ok(CompleteExecutionResult::Completed { summary: reply.summary()? })

@@ -15,6 +15,7 @@ use crate::options::ConnectError;
 const FILES: &[(&str, &str)] = &[
     ("routines", include_str!("../lua/routines.lua")),
     ("cascade", include_str!("../lua/cascade.lua")),
+    ("plain", include_str!("../lua/plain.lua")),
     ("execution", include_str!("../lua/execution.lua")),
     ("flow_records", include_str!("../lua/flow_records.lua")),
     ("flow", include_str!("../lua/flow.lua")),

@@ -4,6 +4,7 @@
 //! decoders, so that nothing illegal passes.
 
 mod core;
+mod fresh;
 mod packed;
 mod past;
 mod words;
@@ -27,6 +28,7 @@ use rmpv::Value;
 
 pub(crate) use self::core::Core;
 use self::core::fat_policy;
+pub(crate) use self::fresh::{Parts, fresh};
 use self::packed::{Cut, numbered};
 pub(crate) use self::packed::{at_of, bytes_of, number_of, read_packed, text_of};
 pub(crate) use self::past::{attempt, run};
@@ -180,47 +182,29 @@ fn unfold(id: ExecutionId, bytes: &[u8]) -> Option<Stored> {
         return None;
     }
     let (s, a, b) = (c.byte()?, c.byte()?, c.byte()?);
-    let _admission_controlled = c.byte()?;
-    let priority = i32::from_be_bytes(c.take(4)?.try_into().ok()?);
-    let (created_at, last_transition_at, last_mutation_at) = (c.at()?, c.at()?, c.at()?);
-    let (started_at, completed_at, purge_at, deadline_at, not_before) =
-        (c.at_opt()?, c.at_opt()?, c.at_opt()?, c.at_opt()?, c.at_opt()?);
-    let nb_kind = c.byte()?;
-    let attempt_count = c.u32()?;
-    let lease_epoch = LeaseEpoch(c.long()?);
-    let (retry_count, reclaim_count, total_retries, total_reclaims, replay_count) =
-        (c.u32()?, c.u32()?, c.u32()?, c.u32()?, c.u32()?);
-    let (cause, by) = (c.byte()?, c.byte()?);
-    let (signal_count, signal_bytes, next_signal_seq, waitpoint_count) = (c.u32()?, c.long()?, c.long()?, c.u32()?);
-    let _suspension_timeout_at = c.at_opt()?;
-    let attempt_id = AttemptId::from_uuid(c.uuid()?);
-    let (a_type, a_run, a_started, a_state) = (c.byte()?, c.u32()?, c.at_opt()?, c.byte()?);
-    let lease_id = LeaseId::from_uuid(c.uuid()?);
-    let (attempt_deadline_at, timeout_remaining_ms) = (c.at_opt()?, c.long_opt()?);
+    let (member, ext, waitpoint_count) = (c.length(2)?, c.length(4)?, c.u32()?);
+    let (nb_kind, not_before) = (c.byte()?, c.at_opt()?);
+    let (route, tags, frozen, core) = (c.length(2)?, c.length(4)?, c.length(2)?, c.length(4)?);
+    let (deadline_at, _attempt_timeout, replay_count) = (c.at_opt()?, c.take(7)?, c.u32()?);
+    let (_retention, key_end) = (c.take(7)?, c.at_opt()?);
+    let (holder_bytes, attempt_count, started_at) = (c.length(2)?, c.u32()?, c.at_opt()?);
+    let (lease_id, lease_epoch) = (LeaseId::from_uuid(c.uuid()?), LeaseEpoch(c.long()?));
+    let (attempt_id, a_type, a_run, a_started) = (AttemptId::from_uuid(c.uuid()?), c.byte()?, c.u32()?, c.at_opt()?);
     let (p_kind, paused_at, resumed_at) = (c.byte()?, c.at_opt()?, c.at_opt()?);
+    let last = c.length(2)?;
+    let (last_transition_at, last_mutation_at) = (c.at()?, c.at()?);
+    let (completed_at, purge_at, cause, by) = (c.at_opt()?, c.at_opt()?, c.byte()?, c.byte()?);
+    let (a_state, attempt_deadline_at, timeout_remaining_ms) = (c.byte()?, c.at_opt()?, c.long_opt()?);
     let (a_ended, a_cause, a_by) = (c.at_opt()?, c.byte()?, c.byte()?);
     let (l_kind, l_acquired, l_expires, l_renewed) = (c.byte()?, c.at_opt()?, c.at_opt()?, c.at_opt()?);
-    let _frozen = c.take(4 + 4 + 7 + 7)?;
-    let key_end = c.at_opt()?;
+    let _admission_controlled = c.byte()?;
+    let (priority, created_at) = (i32::from_be_bytes(c.take(4)?.try_into().ok()?), c.at()?);
+    let (retry_count, reclaim_count, total_retries, total_reclaims) = (c.u32()?, c.u32()?, c.u32()?, c.u32()?);
+    let (signal_count, signal_bytes, next_signal_seq) = (c.u32()?, c.long()?, c.long()?);
+    let (_suspension_timeout_at, _max_retries, _max_reclaims) = (c.at_opt()?, c.u32()?, c.u32()?);
     let fingerprint = Digest::from_bytes(c.take(32)?.try_into().ok()?);
-    let lengths = [
-        c.length(2)?,
-        c.length(2)?,
-        c.length(2)?,
-        c.length(4)?,
-        c.length(2)?,
-        c.length(4)?,
-        c.length(2)?,
-        c.length(4)?,
-    ];
-    let [route, holder_bytes, member, tags, frozen, core, last, ext] = lengths;
     let (lane, _set) = c.text(route)?.split_once('\n')?;
     let lane_id = LaneId::new(lane).ok()?;
-    let owner = match c.text(holder_bytes)? {
-        "" => None,
-        text => Some(holder(text)?),
-    };
-    let instance = owner.as_ref().map(|(_, instance)| instance);
     let (flow_id, member) = match c.take(member)? {
         [] => (None, None),
         bytes => {
@@ -246,6 +230,11 @@ fn unfold(id: ExecutionId, bytes: &[u8]) -> Option<Stored> {
     let _frozen = c.take(frozen)?;
     let Value::Array(core) = read_packed(c.take(core)?)? else { return None };
     let [namespace, kind, encoding, creator, key, key_in_flow, policy] = core.as_slice() else { return None };
+    let owner = match c.text(holder_bytes)? {
+        "" => None,
+        text => Some(holder(text)?),
+    };
+    let instance = owner.as_ref().map(|(_, instance)| instance);
     let last_call = last_call(c.take(last)?)?;
     let ext = Ext::read(c.take(ext)?)?;
     if !c.rest.is_empty() {
