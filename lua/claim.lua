@@ -290,6 +290,15 @@ local function gather()
 	return { n = 0, timers = {}, leases = {}, records = {}, queues = {}, seen = {} }
 end
 
+-- What the claims of one call have in common.
+local function common(c, holder, ttl)
+	local pack, expires = struct.pack, F.after(c.now, ttl)
+	return {
+		now7 = pack('>I7', c.now), expires = expires, expires7 = pack('>I7', expires), holder = holder,
+		length = pack('>I2', #holder),
+	}
+end
+
 -- Writes what was gathered, as `F.flush` does: first what only adds.
 local function settle(c, lane, plain)
 	local sure, p, n = F.sure, c.p, plain.n
@@ -319,7 +328,9 @@ local function take(c, key, member, plain, all, lease, attempt)
 	if not got[1] then
 		return nil
 	end
-	local record, due = F.claim_plain(all, got[1], lease, attempt)
+	local record, due = F.claim_plain(
+		got[1], c.now, all.now7, all.expires7, all.holder, all.length, lease, attempt
+	)
 	if not record then
 		return nil, got[1]
 	end
@@ -382,54 +393,67 @@ local function claim_next(keys, args)
 	local call, sub, packed = redis.call, string.sub, args[1]
 	local now, ttl, slots, m, n = struct.unpack('>I7I7BI2I2', packed)
 	now = F.clock(now)
-	local c = F.begin(keys[1], now)
-	local lane, holder = sub(packed, 20, 19 + m), sub(packed, 20 + m, 19 + m + n)
-	local leases, attempts = {}, {}
+	local p, lane, holder = keys[1], sub(packed, 20, 19 + m), sub(packed, 20 + m, 19 + m + n)
 	local at = 20 + m + n
+	local first, free
+	if slots == 1 then
+		-- The commonest call: without tables, as long as nothing is in its way.
+		local lease = sub(packed, at, at + 15)
+		free = not call('HGET', p .. 'L', lease)
+		first = free and call('ZRANGE', p .. 't', 0, 0, 'WITHSCORES')
+		local due = first and (first[2] and tonumber(first[2]) or NONE)
+		if free and due > now and call('EXISTS', p .. 'l' .. lane, p .. 'g' .. lane .. '\n') == 0 then
+			local answer = F.claim_one(p, now, ttl, lane, holder, lease, sub(packed, at + 16, at + 31), due)
+			if answer then
+				return answer
+			end
+		end
+	end
+	local c = F.begin(p, now)
+	local leases, attempts = {}, {}
 	for i = 1, slots do
 		leases[i] = sub(packed, at, at + 15)
 		attempts[i] = sub(packed, at + slots * 16, at + slots * 16 + 15)
 		at = at + 16
 	end
-	local owners = call('HMGET', c.p .. 'L', unpack(leases))
 	local repeats
-	for i = 1, slots do
-		if owners[i] then
-			local x = F.find(c, owners[i])
-			if in_use(x, leases[i]) then
-				if not is_repeat(c, x, leases[i], holder, attempts[i], nil) then
-					return { '!', 'lease_id_in_use' }
+	if not free then
+		local owners = call('HMGET', p .. 'L', unpack(leases))
+		for i = 1, slots do
+			if owners[i] then
+				local x = F.find(c, owners[i])
+				if in_use(x, leases[i]) then
+					if not is_repeat(c, x, leases[i], holder, attempts[i], nil) then
+						return { '!', 'lease_id_in_use' }
+					end
+					repeats = repeats or {}
+					repeats[#repeats + 1] = F.claimed(c, x)
 				end
-				repeats = repeats or {}
-				repeats[#repeats + 1] = F.claimed(c, x)
 			end
 		end
+		first = call('ZRANGE', p .. 't', 0, 0, 'WITHSCORES')
 	end
-	local first = call('ZRANGE', c.p .. 't', 0, 0, 'WITHSCORES')
-	local sweep_due = first[2] and tonumber(first[2]) <= c.now
+	local sweep_due = first[2] and tonumber(first[2]) <= now
 	if sweep_due and not repeats then
 		F.sweep(c, 64)
 	end
 	local claims, candidates, count, bytes = {}, {}, 0, 0
 	local soonest = first[2] and tonumber(first[2]) or NONE
-	local all = not repeats and F.plain_claims(c, holder, ttl)
-	if all and not sweep_due and call('EXISTS', c.p .. 'l' .. lane, c.p .. 'g' .. lane .. '\n') == 0 then
+	local all = not repeats and common(c, holder, ttl)
+	if all and slots > 1 and not sweep_due and call('EXISTS', p .. 'l' .. lane, p .. 'g' .. lane .. '\n') == 0 then
 		-- No set is registered and nobody waits for admission: one queue.
 		local due, over
 		count, bytes, due, over = claim_heads(c, lane, claims, slots, all, leases, attempts)
 		soonest = math.min(soonest, due)
 		if over then
-			if soonest < 0 then
-				soonest = now
-			end
-			return { 'next', claims, candidates, call('ZCARD', c.p .. 'r' .. lane .. '\n'), F.opt(soonest) }
+			return { 'next', claims, candidates, call('ZCARD', p .. 'r' .. lane .. '\n'), F.opt(soonest) }
 		end
 	end
 	-- The sets that this worker covers.
 	local sets, has = {}, nil
 	local registered = call('HKEYS', c.p .. 'l' .. lane)
 	for i = 1, #registered do
-		has = has or token_set(sub(packed, 20 + m + n + slots * 32))
+		has = has or token_set(sub(packed, at + slots * 16))
 		if not missing(registered[i], has) then
 			sets[#sets + 1] = registered[i]
 		end

@@ -61,23 +61,9 @@ function F.create_plain(keys, args)
 	return { 'created', '\1\1\0\0\0\0\0' }
 end
 
--- What the first claims of one call have in common, as `F.claim_plain` takes it.
-function F.plain_claims(c, holder, ttl)
-	local pack = struct.pack
-	local expires = F.after(c.now, ttl)
-	local now = pack('>I7', c.now)
-	return {
-		now = c.now, expires = expires, holder = holder,
-		-- Between the parts of the record that the claim leaves: what stands before lease, attempt, run and timeout.
-		before = pack('>I2', #holder) .. '\0\0\0\1' .. now,
-		started = now .. '\0' .. NO .. NO .. '\0\0' .. now .. now .. NO .. NO .. '\0\0\1',
-		lease = NO .. NO .. '\0\0\1' .. now .. pack('>I7', expires) .. NO,
-	}
-end
-
 -- The first claim of the execution of a stored record: the record as it then is, when its attempt's time is up (NONE);
--- nil if the execution is not plain.
-function F.claim_plain(all, raw, lease, attempt)
+-- nil if the execution is not plain. `now7` and `expires7` are instants as records hold them, `length` the holder's.
+function F.claim_plain(raw, now, now7, expires7, holder, length, lease, attempt)
 	local n, sub = #raw, string.sub
 	if n < BYTES or sub(raw, 5, 22) ~= PLAIN or sub(raw, 67, 72) ~= FRESH then
 		return nil
@@ -86,17 +72,62 @@ function F.claim_plain(all, raw, lease, attempt)
 	local r, t, z, o, deadline, timeout = struct.unpack(CLAIM, raw, 23)
 	local lane = string.find(raw, '\n', BYTES + 1, true)
 	-- The length says that there is no last call either.
-	if version ~= 1 or s ~= 1 or a > 3 or b ~= 0 or not lane or lane > BYTES + r or deadline <= all.now
+	if version ~= 1 or s ~= 1 or a > 3 or b ~= 0 or not lane or lane > BYTES + r or deadline <= now
 		or BYTES + r + t + z + o ~= n then
 		return nil
 	end
 	local due, due7 = NONE, NO
 	if timeout ~= NONE then
-		due = F.after(all.now, timeout)
+		due = F.after(now, timeout)
 		due7 = struct.pack('>I7', due)
 	end
-	return '\1\5\0\0' .. sub(raw, 5, 66) .. all.before .. lease .. '\0\0\0\0\0\0\1' .. attempt .. '\1' .. sub(raw, 49, 52)
-		.. all.started .. due7 .. all.lease .. sub(raw, 224) .. all.holder, due
+	return '\1\5\0\0' .. sub(raw, 5, 66) .. length .. '\0\0\0\1' .. now7 .. lease .. '\0\0\0\0\0\0\1' .. attempt .. '\1'
+		.. sub(raw, 49, 52) .. now7 .. '\0\32\0\0\0\0\0\0\32\0\0\0\0\0\0\0\0' .. now7 .. now7
+		.. '\32\0\0\0\0\0\0\32\0\0\0\0\0\0\0\0\1' .. due7 .. '\32\0\0\0\0\0\0\32\0\0\0\0\0\0\0\0\1' .. now7
+		.. expires7 .. NO .. sub(raw, 224) .. holder, due
+end
+
+-- ff_claim_next with one slot, in a lane where no set is registered and nobody waits for admission; the lease is
+-- nobody's and no timer is due. Its answer; nil if the head of the queue is not plain.
+function F.claim_one(p, now, ttl, lane, holder, lease, attempt, soonest)
+	local call, pack = redis.call, struct.pack
+	local queue = p .. 'r' .. lane .. '\n'
+	local member = call('ZRANGE', queue, 0, 0)[1]
+	if not member then
+		return { 'next', {}, {}, 0, F.opt(soonest) }
+	end
+	local id = string.sub(member, 8)
+	local key = p .. 'e' .. id
+	local got = call('MGET', key, p .. 'p' .. id)
+	if not got[1] then
+		return nil
+	end
+	local expires = F.after(now, ttl)
+	local record, due = F.claim_plain(
+		got[1], now, pack('>I7', now), pack('>I7', expires), holder, pack('>I2', #holder), lease, attempt
+	)
+	if not record then
+		return nil
+	end
+	local sure = F.sure
+	if due == NONE then
+		sure('ZADD', p .. 't', expires, '\1\0' .. id)
+	else
+		sure('ZADD', p .. 't', expires, '\1\0' .. id, due, '\2\0' .. id)
+	end
+	sure('HSET', p .. 'L', lease, id)
+	sure('SET', key, record)
+	sure('ZREM', queue, member)
+	if sure('HINCRBY', p .. 'n' .. lane, 21, 1) == 1 then
+		sure('SADD', p .. 'N', lane)
+	end
+	if expires < soonest then
+		soonest = expires
+	end
+	if due < soonest then
+		soonest = due
+	end
+	return { 'next', { { id, 1, record, got[2], false, false } }, {}, call('ZCARD', queue), soonest }
 end
 
 -- ff_complete_execution of a plain RUNNING execution by the worker that owns it. `raw` is its record, `last` what its
