@@ -247,60 +247,56 @@ local function decode(id, s)
 	if #s < HEADER_BYTES or string.byte(s) ~= RECORD then
 		return nil
 	end
-	local x = {
-		id = id, s = 0, a = 0, b = 0, adm = 0, prio = 0, created = 0, moved = 0, touched = 0, started = 0, completed = 0,
-		purge = 0, deadline = 0, nb = 0, nbk = 0, attempts = 0, epoch = 0, retries = 0, reclaims = 0, tretries = 0,
-		treclaims = 0, replays = 0, cause = 0, by = 0, signals = 0, sigbytes = 0, sigseq = 0, wps = 0, stimeout = 0,
-		aid = 0, atype = 0, arun = 0, astarted = 0, astate = 0, lid = 0, adue = 0, aleft = 0, pkind = 0, paused = 0,
-		resumed = 0, aended = 0, acause = 0, aby = 0, lkind = 0, lacq = 0, lexp = 0, lren = 0, maxretries = 0,
-		maxreclaims = 0, atimeout = 0, retention = 0, keyend = 0, print = 0, route = 0, holder = 0, tags = 0, frozen = 0,
-		core = 0, last = 0, ext = nil, flow = nil, held = nil, inc = nil, unres = nil, sat = nil, imp = nil, name = nil,
-		wq = false, wl = false,
-	}
-	local _, r, m, t, z, o, e, h, l, at
-	_, x.s, x.a, x.b, m, e, x.wps, x.nbk, x.nb, r, t, z, o, x.deadline, x.atimeout, x.replays, x.retention, x.keyend,
-		h, x.attempts, x.started, x.lid, x.epoch, x.aid, x.atype, x.arun, x.astarted, x.pkind, x.paused, x.resumed,
-		l, x.moved, x.touched, x.completed, x.purge, x.cause, x.by, x.astate, x.adue, x.aleft, x.aended, x.acause, x.aby,
-		x.lkind, x.lacq, x.lexp, x.lren, x.adm, x.prio, x.created, x.retries, x.reclaims, x.tretries, x.treclaims,
-		x.signals, x.sigbytes, x.sigseq, x.stimeout, x.maxretries, x.maxreclaims, x.print, at = unpack_(HEADER, s)
-	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or x.s < 1 or x.s > 9 or x.a > 4 or x.b > LABELS[x.s]
-		or (x.attempts == 0 and x.s > 4 and x.s < 9) then
+	local _, s_, a, b, m, e, wps, nbk, nb, r, t, z, o, deadline, atimeout, replays, retention, keyend, h, attempts,
+		started, lid, epoch, aid, atype, arun, astarted, pkind, paused, resumed, l, moved, touched, completed, purge, cause,
+		by, astate, adue, aleft, aended, acause, aby, lkind, lacq, lexp, lren, adm, prio, created, retries, reclaims,
+		tretries, treclaims, signals, sigbytes, sigseq, stimeout, maxretries, maxreclaims, print, at = unpack_(HEADER, s)
+	if HEADER_BYTES + r + h + m + t + z + o + l + e ~= #s or s_ < 1 or s_ > 9 or a > 4 or b > LABELS[s_]
+		or (attempts == 0 and s_ > 4 and s_ < 9) then
 		return nil
 	end
 	local sub = string.sub
-	x.route = sub(s, at, at + r - 1)
-	if not string.find(x.route, '\n', 1, true) then
+	local route = sub(s, at, at + r - 1)
+	if not string.find(route, '\n', 1, true) then
 		return nil
 	end
 	at = at + r
+	local flow, held, inc, unres, sat, imp, name
 	if m > 0 then
 		if m < MEMBER_BYTES then
 			return nil
 		end
-		x.flow, x.held, x.inc, x.unres, x.sat, x.imp = unpack_(MEMBER, s, at)
-		x.name = sub(s, at + MEMBER_BYTES, at + m - 1)
+		flow, held, inc, unres, sat, imp = unpack_(MEMBER, s, at)
+		name = sub(s, at + MEMBER_BYTES, at + m - 1)
 		at = at + m
 	end
-	x.tags = sub(s, at, at + t - 1)
-	at = at + t
-	x.frozen = sub(s, at, at + z - 1)
-	at = at + z
-	x.core = sub(s, at, at + o - 1)
-	at = at + o
-	x.holder = sub(s, at, at + h - 1)
-	at = at + h
-	x.last = sub(s, at, at + l - 1)
-	at = at + l
+	local ext
 	if e > 0 then
-		local ok, ext = pcall(cmsgpack.unpack, sub(s, at))
+		local ok
+		ok, ext = pcall(cmsgpack.unpack, sub(s, -e))
 		if not ok or type(ext) ~= 'table' then
 			return nil
 		end
-		x.ext = ext
 	else
-		x.ext = {}
+		ext = {}
 	end
-	return x
+	-- One constructor: a field that is set later costs as much again, and so does a table that grows.
+	return {
+		id = id, s = s_, a = a, b = b, wps = wps, nbk = nbk, nb = nb, deadline = deadline, atimeout = atimeout,
+		replays = replays, retention = retention, keyend = keyend, attempts = attempts, started = started, lid = lid,
+		epoch = epoch, aid = aid, atype = atype, arun = arun, astarted = astarted, pkind = pkind, paused = paused,
+		resumed = resumed, moved = moved, touched = touched, completed = completed, purge = purge, cause = cause,
+		by = by, astate = astate, adue = adue, aleft = aleft, aended = aended, acause = acause, aby = aby,
+		lkind = lkind, lacq = lacq, lexp = lexp, lren = lren, adm = adm, prio = prio, created = created,
+		retries = retries, reclaims = reclaims, tretries = tretries, treclaims = treclaims, signals = signals,
+		sigbytes = sigbytes, sigseq = sigseq, stimeout = stimeout, maxretries = maxretries, maxreclaims = maxreclaims,
+		print = print,
+		route = route, tags = sub(s, at, at + t - 1), frozen = sub(s, at + t, at + t + z - 1),
+		core = sub(s, at + t + z, at + t + z + o - 1), holder = sub(s, at + t + z + o, at + t + z + o + h - 1),
+		last = sub(s, at + t + z + o + h, at + t + z + o + h + l - 1), ext = ext, flow = flow, held = held, inc = inc,
+		unres = unres, sat = sat, imp = imp, name = name, wq = false, wl = false, wp = 0, wprio = 0, w1 = 0, w2 = 0, w3 = 0,
+		w4 = 0, w5 = 0, w7 = 0, w9 = 0, raw = s,
+	}
 end
 
 -- The stored form of an execution.
