@@ -395,14 +395,17 @@ local function claim_next(keys, args)
 	now = F.clock(now)
 	local p, lane, holder = keys[1], sub(packed, 20, 19 + m), sub(packed, 20 + m, 19 + m + n)
 	local at = 20 + m + n
-	local first, free
+	local first, free, registered
 	if slots == 1 then
 		-- The commonest call: without tables, as long as nothing is in its way.
 		local lease = sub(packed, at, at + 15)
 		free = not call('HGET', p .. 'L', lease)
 		first = free and call('ZRANGE', p .. 't', 0, 0, 'WITHSCORES')
 		local due = first and (first[2] and tonumber(first[2]) or NONE)
-		if free and due > now and call('EXISTS', p .. 'l' .. lane, p .. 'g' .. lane .. '\n') == 0 then
+		if free and due > now then
+			registered = call('HKEYS', p .. 'l' .. lane)
+		end
+		if registered and #registered == 0 and call('EXISTS', p .. 'g' .. lane .. '\n') == 0 then
 			local answer = F.claim_one(p, now, ttl, lane, holder, lease, sub(packed, at + 16, at + 31), due)
 			if answer then
 				return answer
@@ -440,7 +443,8 @@ local function claim_next(keys, args)
 	local claims, candidates, count, bytes = {}, {}, 0, 0
 	local soonest = first[2] and tonumber(first[2]) or NONE
 	local all = not repeats and common(c, holder, ttl)
-	if all and slots > 1 and not sweep_due and call('EXISTS', p .. 'l' .. lane, p .. 'g' .. lane .. '\n') == 0 then
+	registered = registered or call('HKEYS', p .. 'l' .. lane)
+	if all and slots > 1 and not sweep_due and #registered == 0 and call('EXISTS', p .. 'g' .. lane .. '\n') == 0 then
 		-- No set is registered and nobody waits for admission: one queue.
 		local due, over
 		count, bytes, due, over = claim_heads(c, lane, claims, slots, all, leases, attempts)
@@ -451,7 +455,6 @@ local function claim_next(keys, args)
 	end
 	-- The sets that this worker covers.
 	local sets, has = {}, nil
-	local registered = call('HKEYS', c.p .. 'l' .. lane)
 	for i = 1, #registered do
 		has = has or token_set(sub(packed, at + slots * 16))
 		if not missing(registered[i], has) then

@@ -23,8 +23,9 @@ function F.create_plain(keys, args)
 	local now, id = struct.unpack('>I7c16', packed, 2)
 	now = F.clock(now)
 	local key = p .. 'e' .. id
-	if redis.call('EXISTS', key) == 1 then
-		local old = F.find(F.begin(p, now), id)
+	local raw = redis.call('GET', key)
+	if raw then
+		local old = F.find(F.begin(p, now), id, raw)
 		if old and old.keyend == NONE and old.print == sub(packed, 24 + 285, 24 + 316) then
 			return { 'already_exists', F.summary(old) }
 		end
