@@ -359,7 +359,8 @@ local function take(c, key, member, plain, all, lease, attempt)
 end
 
 -- Claims heads of the queue of the empty set while they are plain. Returns their number, the bytes of their payloads,
--- the soonest of their timers, and whether nothing is left to be claimed by this call.
+-- the soonest of their timers, and whether nothing is left to be claimed by this call; else what was gathered waits to
+-- be written with the rest.
 local function claim_heads(c, lane, claims, slots, all, leases, attempts)
 	local key = c.p .. 'r' .. lane .. '\n'
 	local members = redis.call('ZRANGE', key, 0, slots - 1)
@@ -382,8 +383,11 @@ local function claim_heads(c, lane, claims, slots, all, leases, attempts)
 			break
 		end
 	end
-	settle(c, lane, plain)
-	return count, bytes, soonest, over or count == slots
+	if over or count == slots then
+		settle(c, lane, plain)
+		return count, bytes, soonest
+	end
+	return count, bytes, soonest, plain
 end
 
 -- ff_claim_next. args[1]: the manual clock or NONE (7 bytes), ttl (7), number of slots (1), lengths of lane and holder
@@ -440,16 +444,16 @@ local function claim_next(keys, args)
 	if sweep_due and not repeats then
 		F.sweep(c, 64)
 	end
-	local claims, candidates, count, bytes = {}, {}, 0, 0
+	local claims, candidates, count, bytes, plain = {}, {}, 0, 0, nil
 	local soonest = first[2] and tonumber(first[2]) or NONE
 	local all = not repeats and common(c, holder, ttl)
 	registered = registered or call('HKEYS', p .. 'l' .. lane)
 	if all and slots > 1 and not sweep_due and #registered == 0 and call('EXISTS', p .. 'g' .. lane .. '\n') == 0 then
 		-- No set is registered and nobody waits for admission: one queue.
-		local due, over
-		count, bytes, due, over = claim_heads(c, lane, claims, slots, all, leases, attempts)
+		local due
+		count, bytes, due, plain = claim_heads(c, lane, claims, slots, all, leases, attempts)
 		soonest = math.min(soonest, due)
-		if over then
+		if not plain then
 			return { 'next', claims, candidates, call('ZCARD', p .. 'r' .. lane .. '\n'), F.opt(soonest) }
 		end
 	end
@@ -467,7 +471,10 @@ local function claim_next(keys, args)
 	if repeats then
 		claims = repeats
 	else
-		local inputs, plain = 0, gather()
+		-- Heads that were taken already stay in their queue until all is written.
+		queues[1].from = count
+		plain = plain or gather()
+		local inputs = 0
 		while count < slots and t.left > 0 and bytes < MAX_PAYLOAD and inputs < MAX_INPUTS do
 			local q, member = best(queues, math.min(slots - count, 64))
 			if not q then
@@ -476,6 +483,7 @@ local function claim_next(keys, args)
 			local claim, due = take(c, q.key, member, plain, all, leases[count + 1], attempts[count + 1])
 			if not claim and plain.seen[sub(member, 8)] then
 				-- An entry in a second queue: its record must say what was done.
+				F.flush(c)
 				settle(c, lane, plain)
 				plain = gather()
 			end
@@ -506,7 +514,6 @@ local function claim_next(keys, args)
 				quick = false
 			end
 		end
-		settle(c, lane, plain)
 		-- Candidates for admission.
 		local waiting = open_queues(c, 'g', lane, sets)
 		local seen = {}
@@ -518,6 +525,11 @@ local function claim_next(keys, args)
 			if seen[member] then
 				q.at = q.at + 1
 			else
+				if plain.seen[sub(member, 8)] then
+					F.flush(c)
+					settle(c, lane, plain)
+					plain = gather()
+				end
 				local x
 				if t.left == 0 then
 					x = F.look(c, string.sub(member, 8))
@@ -534,12 +546,15 @@ local function claim_next(keys, args)
 					candidates[#candidates + 1] = F.encode(x)
 				else
 					F.flush(c)
+					settle(c, lane, plain)
+					plain = gather()
 					restart(waiting)
 					quick = false
 				end
 			end
 		end
 		F.finish(c)
+		settle(c, lane, plain)
 	end
 	local remaining = 0
 	for i = 1, #queues do

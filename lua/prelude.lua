@@ -72,6 +72,7 @@ function F.surely(f, ...)
 	if not pcall(f, redis.call, ...) then
 		f(F.sure, ...)
 	end
+	wrote = true
 end
 
 -- Ends the call with the error of a write that could not be made, if there was one.

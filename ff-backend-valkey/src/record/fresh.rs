@@ -5,7 +5,7 @@ use ff_core::contracts::CreateExecutionArgs;
 use super::VERSION;
 use crate::call::NONE;
 
-/// The header and tail of a READY execution without key, flow, delay and deadline; its created_at, last transition and
+/// The header and tail of a READY execution without key, flow, delay and deadline; its creation, last transition and
 /// last mutation are zero.
 ///
 /// None where a part is longer than its length can say, which no valid arguments reach.
