@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use ff_core::condition::ResumeCondition;
 use ff_core::contracts::{
     Actor, ClaimNextArgs, ClaimSlot, ClaimedExecution, CompleteExecutionArgs, CreateExecutionArgs, Fence, FlowEdgeSpec,
-    FlowMemberSpec, NextClaim, SubmitFlowArgs,
+    FlowMemberSpec, NextClaim, SubmitFlowArgs, SuspendExecutionArgs, SuspensionReason, WaitpointBinding,
 };
 use ff_core::engine_backend::EngineBackend;
-use ff_core::ids::{DataName, ExecutionId, FlowId, LaneId, Namespace, WorkerId, WorkerInstanceId};
+use ff_core::ids::{
+    DataName, ExecutionId, FlowId, LaneId, Namespace, SuspensionId, WaitpointId, WorkerId, WorkerInstanceId,
+};
 use ff_core::operation::{Operation, Outcome};
 use ff_core::policy::Capabilities;
 use uuid::Uuid;
@@ -143,6 +146,18 @@ impl Worker {
             .edges(edges)
             .build())
     }
+}
+
+/// Puts a claimed execution to sleep until any signal arrives at a waitpoint of its own.
+pub(crate) fn suspension(execution_id: ExecutionId, fence: Fence) -> SuspendExecutionArgs {
+    SuspendExecutionArgs::builder()
+        .execution_id(execution_id)
+        .fence(fence)
+        .suspension_id(SuspensionId::new())
+        .waitpoints(vec![WaitpointBinding::fresh(WaitpointId::new())])
+        .reason_code(SuspensionReason::WaitingForSignal)
+        .resume_condition(ResumeCondition::any_signal())
+        .build()
 }
 
 /// Fails with the first error.

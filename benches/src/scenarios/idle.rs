@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
-use ff_core::condition::ResumeCondition;
-use ff_core::contracts::{SuspendExecutionArgs, SuspensionReason, WaitpointBinding};
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
-use ff_core::ids::{SuspensionId, WaitpointId};
 use ff_core::layer::{Layer, Layered};
 use ff_core::operation::{Operation, Outcome};
 use ff_core::time::When;
@@ -56,15 +53,7 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
                 left -= claims.len();
                 let sleep = claims.iter().map(|claim| {
                     let claim = claim.claimed();
-                    let args = SuspendExecutionArgs::builder()
-                        .execution_id(claim.execution_id)
-                        .fence(claim.fence)
-                        .suspension_id(SuspensionId::new())
-                        .waitpoints(vec![WaitpointBinding::fresh(WaitpointId::new())])
-                        .reason_code(SuspensionReason::WaitingForSignal)
-                        .resume_condition(ResumeCondition::any_signal())
-                        .build();
-                    Operation::from(args)
+                    Operation::from(worker::suspension(claim.execution_id, claim.fence))
                 });
                 all_of(worker.backend.execute_many(sleep.collect()).await)?;
             }

@@ -3,15 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ff_core::condition::ResumeCondition;
-use ff_core::contracts::{
-    DeliverSignalArgs, SignalSource, SuspendExecutionArgs, SuspendExecutionResult, SuspensionReason, WaitpointBinding,
-};
-use ff_core::ids::{SignalId, SuspensionId, WaitpointId};
+use ff_core::contracts::{DeliverSignalArgs, SignalSource, SuspendExecutionResult};
+use ff_core::ids::SignalId;
 
 use crate::report::{Report, per_second};
 use crate::target::Target;
-use crate::worker::{Times, Worker};
+use crate::worker::{self, Times, Worker};
 
 pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     target.install_keys().await?;
@@ -24,14 +21,7 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
         worker.backend.create_execution(worker.creation()).await?;
         let claim = worker.claim_one().await?;
         let start = Instant::now();
-        let suspension = SuspendExecutionArgs::builder()
-            .execution_id(claim.execution_id)
-            .fence(claim.fence)
-            .suspension_id(SuspensionId::new())
-            .waitpoints(vec![WaitpointBinding::fresh(WaitpointId::new())])
-            .reason_code(SuspensionReason::WaitingForSignal)
-            .resume_condition(ResumeCondition::any_signal())
-            .build();
+        let suspension = worker::suspension(claim.execution_id, claim.fence);
         let asleep = worker.backend.suspend_execution(suspension).await?;
         let SuspendExecutionResult::Suspended { waitpoints, .. } = asleep else { bail!("not asleep: {asleep:?}") };
         let suspended = Instant::now();

@@ -69,6 +69,17 @@ pub(crate) struct Account {
     pub(crate) longest: Duration,
 }
 
+impl Account {
+    /// Tells what came of traffic over a failover, and that no call was lost on the way. Replication is asynchronous:
+    /// what the dead primary had acknowledged last may be gone, and then the next call on it is refused.
+    pub(crate) fn no_call_was_lost(&self, failover: Duration) {
+        let (ended, failed, longest) = (self.ended.len(), self.failed.len(), self.longest);
+        println!("failover {failover:?}, {ended} lifecycles, {failed} failed, the longest {longest:?}");
+        let transport: Vec<_> = self.failed.iter().filter(|error| error.refusal().is_none()).collect();
+        assert!(transport.is_empty(), "{transport:?}");
+    }
+}
+
 /// Lifecycles one after another in some lanes, until they are told to stop.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
