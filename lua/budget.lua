@@ -6,46 +6,17 @@
 
 local F = F
 
+local text, MAX = F.digits, F.MAX
+
 local VERSION = '1.0'
-local MAX = 9007199254740991
 local MAX_DIMENSIONS = 64
 -- How long a dedup key is remembered, and how many that are older one call forgets.
 local REMEMBERED_MS = 86400000
 local FORGOTTEN = 16
 
--- A whole number as text: exact up to 2^53 - 1.
-local function text(n)
-	return string.format('%d', n)
-end
-
--- The record, as a map of texts; nil if there is none.
-local function load(c)
-	local flat = redis.call('HGETALL', c.p .. 'd')
-	if #flat == 0 then
-		return nil
-	end
-	local t = {}
-	for i = 1, #flat, 2 do
-		t[flat[i]] = flat[i + 1]
-	end
-	-- Another major version has another meaning; a newer minor one only more fields.
-	if not t.v or string.sub(t.v, 1, 2) ~= '1.' then
-		F.corrupt('budget')
-	end
-	return t
-end
-
--- A number of the record: canonical and at most 2^53 - 1, or corruption. An absent optional one is nil.
+-- A number of the record; nil if it is optional and absent.
 local function number(t, field, optional)
-	local s = t[field]
-	if not s and optional then
-		return nil
-	end
-	local n = s and (s == '0' or string.find(s, '^[1-9]%d*$')) and #s <= 16 and tonumber(s)
-	if not n or n > MAX then
-		F.corrupt('budget')
-	end
-	return n
+	return F.number(t, field, 'budget', optional)
 end
 
 -- Changes of the record are made in `t` and kept in `w`: field -> text, or false for one that goes.
@@ -57,12 +28,7 @@ end
 local function clear(t, w)
 	for field in pairs(t) do
 		if string.sub(field, 1, 6) == 'usage:' then
-			w[field] = false
-		end
-	end
-	for field, value in pairs(w) do
-		if value == false then
-			t[field] = nil
+			put(t, w, field, false)
 		end
 	end
 	if t.exhausted_at then
@@ -72,7 +38,7 @@ local function clear(t, w)
 end
 
 -- The due rule: takes the budget as of now. Whatever is due is a change like any other: only a write stores it.
-local function settle(c, t, w)
+local function fall_due(c, t, w)
 	local next_at = number(t, 'next_reset_at', true)
 	if not next_at or next_at > c.now then
 		return
@@ -129,6 +95,22 @@ local function recall(c, scope, key)
 	return known
 end
 
+-- The budget of a call that may be a repeat; else nil and the answer.
+local function opened(c, scope, key, content)
+	local t = F.flat(c, 'budget')
+	if not t then
+		return nil, { '!', 'budget_not_found' }
+	end
+	local known = recall(c, scope, key)
+	if not known then
+		return t
+	end
+	if known[3] ~= content then
+		return nil, { '!', 'dedup_key_conflict' }
+	end
+	return nil, { 'again', known[2], known[3], known[4] }
+end
+
 -- Remembers a call, if it has a key, and forgets some that have lapsed. Whether one has is always asked of the hash:
 -- what the clock's steps leave here longer is not seen.
 local function remember(c, scope, key, content, result)
@@ -171,7 +153,7 @@ end
 -- Reply: { 'created' | 'already_exists', created_at }.
 local function create_budget(keys, args)
 	local c, a = F.open(keys, args)
-	local t = load(c)
+	local t = F.flat(c, 'budget')
 	if t then
 		if not defined_by(t, a[3], a[4], a[5], a[6]) then
 			return { '!', 'budget_conflict' }
@@ -204,20 +186,13 @@ end
 -- Reply: { 'usage', result as JSON } | { 'again', recorded_at, content, result }.
 local function report_usage(keys, args)
 	local c, a = F.open(keys, args)
-	local t = load(c)
-	if not t then
-		return { '!', 'budget_not_found' }
-	end
 	local mode, amounts, key, content = a[2], a[3], a[4], a[5]
-	local known = recall(c, 'u', key)
-	if known then
-		if known[3] ~= content then
-			return { '!', 'dedup_key_conflict' }
-		end
-		return { 'again', known[2], known[3], known[4] }
+	local t, answer = opened(c, 'u', key, content)
+	if not t then
+		return answer
 	end
 	local w = {}
-	settle(c, t, w)
+	fall_due(c, t, w)
 
 	local declared = {}
 	for dimension in string.gmatch(t.dimensions or F.corrupt('budget'), '[^,]+') do
@@ -294,20 +269,13 @@ end
 -- Reply: { 'reset', result as JSON } | { 'again', recorded_at, by, result }.
 local function reset_budget(keys, args)
 	local c, a = F.open(keys, args)
-	local t = load(c)
-	if not t then
-		return { '!', 'budget_not_found' }
-	end
 	local by, key = a[2], a[3]
-	local known = recall(c, 'c', key)
-	if known then
-		if known[3] ~= by then
-			return { '!', 'dedup_key_conflict' }
-		end
-		return { 'again', known[2], known[3], known[4] }
+	local t, answer = opened(c, 'c', key, by)
+	if not t then
+		return answer
 	end
 	local w = {}
-	settle(c, t, w)
+	fall_due(c, t, w)
 	clear(t, w)
 	put(t, w, 'last_reset_at', text(c.now))
 	put(t, w, 'last_reset_by', by)

@@ -156,7 +156,7 @@ function F.replay_digest(c, d, reason, by)
 	end
 	put('replay_execution/1')
 	put(F.id_text(c, d.id))
-	put(string.format('%d', d.replays))
+	put(F.digits(d.replays))
 	put(reason)
 	put(by)
 	out[#out + 1] = '\255\255\255\255'

@@ -7,40 +7,22 @@
 
 local F = F
 
+local text, MAX = F.digits, F.MAX
+
 local VERSION = '1.0'
-local MAX = 9007199254740991
 local MAX_WAITERS, MAX_WAKE = 10000, 16
 -- How long a refusal for concurrency waits at most, and how long a waiter is kept at least.
 local SLOT_RETRY_MS, GRACE_MS = 60000, 60000
 
-local function text(n)
-	return string.format('%d', n)
-end
-
 local function number(t, field, optional)
-	local s = t[field]
-	if not s and optional then
-		return nil
-	end
-	local n = s and (s == '0' or string.find(s, '^[1-9]%d*$')) and #s <= 16 and tonumber(s)
-	if not n or n > MAX then
-		F.corrupt('quota_policy')
-	end
-	return n
+	return F.number(t, field, 'quota_policy', optional)
 end
 
 -- The policy as numbers; nil if there is none.
 local function load(c)
-	local flat = redis.call('HGETALL', c.p .. 'd')
-	if #flat == 0 then
+	local t, flat = F.flat(c, 'quota_policy')
+	if not t then
 		return nil
-	end
-	local t = {}
-	for i = 1, #flat, 2 do
-		t[flat[i]] = flat[i + 1]
-	end
-	if not t.v or string.sub(t.v, 1, 2) ~= '1.' then
-		F.corrupt('quota_policy')
 	end
 	local q = {
 		max = number(t, 'max_requests_per_window', true), window = number(t, 'window_ms', true),

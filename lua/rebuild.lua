@@ -197,7 +197,7 @@ local function queues(c, r, from, left)
 				end
 			end
 			if done == left and (at + #members < size or i < #all) then
-				return done, string.format('%d', skip)
+				return done, F.digits(skip)
 			end
 		end
 		behind = behind + size
@@ -236,7 +236,7 @@ local function timers(c, r, from, left)
 			F.repaired(r, 2, 3)
 		end
 	end
-	return n, #page / 2 > n and string.format('%d', skip)
+	return n, #page / 2 > n and F.digits(skip)
 end
 
 local function leases(c, r, from, left)

@@ -157,7 +157,7 @@ local function list_signals(c, a, x)
 	end
 	table.sort(seqs)
 	for i = 1, #seqs do
-		local seq = string.format('%d', seqs[i])
+		local seq = F.digits(seqs[i])
 		local packed = call('HGET', p .. 'sg' .. id, seq)
 		if not packed then
 			F.corrupt('signal', id)

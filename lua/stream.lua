@@ -24,7 +24,7 @@ end
 
 -- What is known of a stream beside its frames, and as it is packed; nil before the first frame.
 local function meta_of(c, id, index)
-	local packed = redis.call('HGET', c.p .. 'vm' .. id, string.format('%d', index))
+	local packed = redis.call('HGET', c.p .. 'vm' .. id, F.digits(index))
 	if not packed then
 		return nil, false
 	end
@@ -122,7 +122,7 @@ local function append_frame(keys, args)
 	end
 	add('encoding', a[7])
 	add('correlation_id', a[8])
-	add('seq', seq and string.format('%d', seq))
+	add('seq', seq and F.digits(seq))
 	F.sure('XADD', key, 'MAXLEN', frames, id, unpack(fields))
 	if #gone > 0 and last_seq then
 		for i = 1, #gone, 512 do
@@ -130,9 +130,9 @@ local function append_frame(keys, args)
 		end
 	end
 	if seq then
-		F.sure('ZADD', seqs, string.format('%d', seq), id)
+		F.sure('ZADD', seqs, F.digits(seq), id)
 	end
-	F.sure('HSET', p .. 'vm' .. x.id, string.format('%d', index), cmsgpack.pack({
+	F.sure('HSET', p .. 'vm' .. x.id, F.digits(index), cmsgpack.pack({
 		1, ms, n, m[4] + 1, math.min(m[5] + #payload, MAX), bytes, seq or last_seq, gone[#gone] or m[8],
 	}))
 	return { 'appended', ms, n }
@@ -146,7 +146,7 @@ local function ended(c, x, index)
 	if index == x.attempts - 1 then
 		return F.opt(x.aended), x.acause
 	end
-	local packed = redis.call('HGET', c.p .. 'a' .. x.id, string.format('%d', index))
+	local packed = redis.call('HGET', c.p .. 'a' .. x.id, F.digits(index))
 	local ok, attempt = pcall(cmsgpack.unpack, packed or '')
 	if not ok or type(attempt) ~= 'table' or not attempt[15] or attempt[15] == NONE then
 		F.corrupt('attempt', x.id)
@@ -207,7 +207,7 @@ local function stream_marks(keys, args)
 		local mark = '-'
 		if x and index < x.attempts then
 			local open = index == x.attempts - 1 and x.aended == NONE
-			mark = (open and 'o' or 'c') .. (redis.call('HGET', c.p .. 'vm' .. id, string.format('%d', index)) or '')
+			mark = (open and 'o' or 'c') .. (redis.call('HGET', c.p .. 'vm' .. id, F.digits(index)) or '')
 		end
 		marks[#marks + 1] = mark
 	end

@@ -87,11 +87,6 @@ local function timed_out(c, s)
 end
 F.timed_out = timed_out
 
-local function number(n)
-	return string.format('%d', n)
-end
-F.digits = number
-
 -- A waitpoint of x, or nil.
 function F.waitpoint(c, x, id)
 	if x.wps == 0 then
@@ -234,7 +229,7 @@ function F.close_suspension(c, x, reason, more)
 		return
 	end
 	local fields = more or {}
-	fields.closed_at, fields.close_reason = number(c.now), reason
+	fields.closed_at, fields.close_reason = F.digits(c.now), reason
 	amend(c, x, fields)
 	F.close_waitpoints(c, x, 'active', SHUT_AS[reason])
 	x.stimeout = NONE
@@ -291,7 +286,7 @@ end
 
 -- Puts a record under the next number; `payload` may be empty.
 function F.record_signal(c, x, g, payload)
-	local seq = number(x.sigseq)
+	local seq = F.digits(x.sigseq)
 	x.sigseq = x.sigseq + 1
 	F.write(c, 'HSET', c.p .. 'sg' .. x.id, seq, cmsgpack.pack(g))
 	if payload ~= '' then
@@ -388,7 +383,7 @@ function F.fire_suspension_timeout(c, x)
 		local after = behavior.fail_after_ms
 		x.stimeout = after and F.after(c.now, after) or NONE
 		amend(c, x, {
-			escalated_at = number(c.now), timeout_at = after and number(x.stimeout) or false,
+			escalated_at = F.digits(c.now), timeout_at = after and F.digits(x.stimeout) or false,
 			timeout_behavior = after and '{"type":"fail"}' or false,
 		})
 		F.close_waitpoints(c, x, 'active', 'timed_out')

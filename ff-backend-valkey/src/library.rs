@@ -13,6 +13,7 @@ use crate::options::ConnectError;
 
 /// The files of the library, joined in this order into one chunk.
 const FILES: &[(&str, &str)] = &[
+    ("flat", include_str!("../lua/flat.lua")),
     ("routines", include_str!("../lua/routines.lua")),
     ("cascade", include_str!("../lua/cascade.lua")),
     ("plain", include_str!("../lua/plain.lua")),
