@@ -4,8 +4,8 @@
 -- { cursor or false, reopen, flow or false }, 'n' -> the last place). While it is not empty, the timers hold the member
 -- '\0' with the score -1, so that one look at the first timer tells of both.
 --
--- Entries that a call adds are written before its records, cursors and removals after them: a call that dies on the way
--- leaves an entry that finds nothing to do.
+-- Entries that a call adds are written before its records, cursors and removals after them: an entry that is left over
+-- finds nothing to do.
 
 local F = F
 

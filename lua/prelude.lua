@@ -156,7 +156,7 @@ function F.map(flat)
 	return h
 end
 
--- Ends the call as corruption: nothing has been written yet.
+-- Ends the call as corruption. Who works through many things (sweeps, claims, walks) has written those before it.
 function F.corrupt(what, id)
 	error({ err = 'FFCORRUPT ' .. what .. ' ' .. F.hex(id or '') })
 end

@@ -83,9 +83,7 @@ fn execution(id: ExecutionId, bytes: &[u8]) -> Value {
 
 /// A key behind the partition's prefix: its letters, its id, and the rest.
 fn key_text(rest: &[u8]) -> String {
-    let letters = rest.iter().take_while(|b| b.is_ascii_alphabetic() || matches!(b, b'<' | b'>' | b'!')).count();
-    // The letters of an id look like those of a name: the last sixteen bytes are the id where there are as many.
-    for at in 1..=letters.min(2) {
+    for at in 1..=2 {
         if let Some((head, tail)) = rest.split_at_checked(at)
             && let Some((id, more)) = tail.split_at_checked(16)
             && matches!(

@@ -88,8 +88,9 @@ pub enum ConnectError {
 
 /// What a write waits for before it is acknowledged.
 ///
-/// A write that is not confirmed in time is `Transport` with `Applied::Unknown`: it may be there, and repeating the call
-/// gives its first answer and waits again. Reads wait for nothing, and so may show a write that is not confirmed yet.
+/// A write that is not confirmed in time is `Transport` with `Applied::Unknown`: it may be there. Repeating the call waits
+/// again and gives its first answer, where the contract's law 6 gives one. Reads by themselves wait for nothing, and so may
+/// show a write that is not confirmed yet; in a batch they go, and wait, with the writes beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
     /// The server's memory. What it has not saved is lost with it.

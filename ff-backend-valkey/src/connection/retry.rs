@@ -1,7 +1,8 @@
 //! The one policy of repeats: what an error of the server or the connection means.
 //!
-//! Every operation may be repeated unchanged (law 6 of the contract), so a call is repeated whenever another try may do
-//! better, until its time is over. What the last error alone cannot tell is kept along: once a try may have been
+//! Nearly every operation may be repeated unchanged (law 6 of the contract), so a call is repeated whenever another try may
+//! do better, until its time is over. The three that count each time (a report or a reset without a key, a frame without a
+//! seq) are no exception here. What the last error alone cannot tell is kept along: once a try may have been
 //! applied, the whole call may have been.
 
 use ff_core::contracts::decode::DecodeCause;

@@ -59,7 +59,6 @@ async fn a_batch_goes_to_every_primary_and_comes_back_in_its_order() {
         let text = format!("{:?}", result.as_ref().expect("created"));
         assert!(text.contains(&creation.execution_id.to_string()), "{text}");
     }
-    // Everything has moved since the owners were asked: a batch finds its way all the same.
     let again = backend.execute_many(operations).await;
     assert!(again.iter().all(|result| format!("{result:?}").contains("AlreadyExists")));
 }
