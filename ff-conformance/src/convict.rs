@@ -62,7 +62,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Everything that the command line plays: the kept traces, every case, and the seeds of the random tier.
+    /// What the command line plays but the concurrent tier: the kept traces, every case, the seeds of the random tier.
     #[must_use]
     pub fn all() -> Self {
         Self {

@@ -5,20 +5,19 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ff_core::contracts::{DescribeExecutionArgs, RebuildIndexesArgs, RotateWaitpointHmacSecretArgs};
+use ff_core::contracts::DescribeExecutionArgs;
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
-use ff_core::ids::{ExecutionId, Kid};
+use ff_core::ids::ExecutionId;
 use ff_core::operation::{Address, Operation, Outcome, dispatch};
 use ff_core::time::{Clock, ManualClock, TimestampMs};
-use ff_core::token::WaitpointSecret;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::draw::{Draw, Phase, Plan};
 use crate::linear::Call;
-use crate::random::{Action, PARTITION, World};
+use crate::random::{Action, PARTITION, World, first_key, rebuild};
 use crate::stage::START_MS;
 
 /// An operation, and what the clock showed when it was asked.
@@ -165,12 +164,7 @@ pub async fn play(handles: &[Arc<dyn EngineBackend>], clock: &ManualClock, plan:
     let shared = Arc::new(Shared { world: Mutex::default(), record: Mutex::default(), ticks: AtomicU64::new(1) });
     clock.set(TimestampMs::saturating(START_MS));
     let founder = plan.clients();
-    let first_key = RotateWaitpointHmacSecretArgs::builder()
-        .partition(PARTITION)
-        .new_kid(Kid::new("k0").map_err(|e| e.to_string())?)
-        .new_secret(WaitpointSecret::new([0; 32]))
-        .build();
-    shared.ask(founder, &**first, clock.now(), first_key.into()).await;
+    shared.ask(founder, &**first, clock.now(), first_key()).await;
     for step in &plan.founding {
         let Action::Call(name) = step.action else { continue };
         let operation = locked(&shared.world).operation(name, step, clock.now());
@@ -196,6 +190,5 @@ async fn look(shared: &Shared, backend: &dyn EngineBackend, client: usize, now: 
         Call::answered(client, invoked, returned, Asked { now, operation }, outcome)
     });
     locked(&shared.record).extend(calls);
-    let rebuild = RebuildIndexesArgs::builder().partition(PARTITION).limit(1000).build();
-    shared.ask(client, backend, now, rebuild.into()).await;
+    shared.ask(client, backend, now, rebuild()).await;
 }

@@ -144,7 +144,7 @@ pub async fn play(
 }
 
 /// Every sequence begins by giving its partition a signing key.
-fn first_key() -> Operation {
+pub(crate) fn first_key() -> Operation {
     RotateWaitpointHmacSecretArgs::builder()
         .partition(PARTITION)
         .new_kid(Kid::new("k0").unwrap_or_else(|e| panic!("{e}")))
@@ -154,7 +154,7 @@ fn first_key() -> Operation {
 }
 
 /// Every sequence ends by asking whether an index needs a repair.
-fn rebuild() -> Operation {
+pub(crate) fn rebuild() -> Operation {
     RebuildIndexesArgs::builder().partition(PARTITION).limit(1000).build().into()
 }
 

@@ -21,7 +21,7 @@ impl Trial {
         Self { name: name.into(), ignored: None, play: Box::new(play) }
     }
 
-    /// The same trial, not played, for this reason, if there is one. The report shows it.
+    /// The same trial, not played, for this reason, if there is one.
     #[must_use]
     pub fn ignored(mut self, reason: Option<String>) -> Self {
         self.ignored = reason;
@@ -29,7 +29,7 @@ impl Trial {
     }
 }
 
-/// Where trials tell the run what they did: counts, which the report shows. Clones are one tally.
+/// Where trials tell the run what they did: counts, which nothing shows so far. Clones are one tally.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<Mutex<BTreeMap<String, u64>>>);
 
