@@ -15,7 +15,7 @@ use ff_core::engine_backend::EngineBackend;
 use ff_core::ids::{
     DataName, ExecutionId, FlowId, LaneId, Namespace, SuspensionId, WaitpointId, WorkerId, WorkerInstanceId,
 };
-use ff_core::operation::{Operation, Outcome};
+use ff_core::operation::Operation;
 use ff_core::policy::Capabilities;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use crate::report::Report;
 use crate::target::Target;
 
 const LEASE_MS: u64 = 60_000;
-/// How many creations are sent together.
+/// How many operations are sent together.
 pub(crate) const TOGETHER: usize = 64;
 
 /// The namespace of everything.
@@ -76,7 +76,7 @@ impl Worker {
                 change(&mut args);
                 Operation::from(args)
             });
-            all_of(self.backend.execute_many(creations.collect()).await)?;
+            self.send(creations.collect()).await?;
         }
         Ok(())
     }
@@ -113,18 +113,46 @@ impl Worker {
         Ok(())
     }
 
-    /// Claims up to 16 at a time and completes them together, until so many are done.
-    pub(crate) async fn drain(&self, n: usize) -> Result<()> {
+    /// Sends operations, many together.
+    pub(crate) async fn send(&self, mut operations: Vec<Operation>) -> Result<()> {
+        while !operations.is_empty() {
+            let rest = operations.split_off(operations.len().min(TOGETHER));
+            for result in self.backend.execute_many(operations).await {
+                result?;
+            }
+            operations = rest;
+        }
+        Ok(())
+    }
+
+    /// Claims up to `at_once` at a time and sends what `then` makes of them together, until so many are through.
+    pub(crate) async fn serve(
+        &self,
+        n: usize,
+        at_once: usize,
+        then: impl Fn(&ClaimedExecution) -> Operation,
+    ) -> Result<()> {
         let mut left = n;
         while left > 0 {
-            let claims = self.claim_up_to(left.min(16)).await?;
+            let claims = self.claim_up_to(left.min(at_once)).await?;
             ensure!(!claims.is_empty(), "nothing to claim with {left} left");
             left -= claims.len();
-            let ends = claims.iter().map(|claim| {
-                let claim = claim.claimed();
-                Operation::from(Self::completion(claim.execution_id, claim.fence))
-            });
-            all_of(self.backend.execute_many(ends.collect()).await)?;
+            self.send(claims.iter().map(|claim| then(claim.claimed())).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims up to 16 at a time and completes them together, until so many are done.
+    pub(crate) async fn drain(&self, n: usize) -> Result<()> {
+        self.serve(n, 16, |claim| Self::completion(claim.execution_id, claim.fence).into()).await
+    }
+
+    /// 64 creations together, then claims of up to 16 whose completions go together, until so many are done.
+    pub(crate) async fn batches(&self, n: usize) -> Result<()> {
+        for done in (0..n).step_by(TOGETHER) {
+            let some = (n - done).min(TOGETHER);
+            self.create(some, |_| ()).await?;
+            self.drain(some).await?;
         }
         Ok(())
     }
@@ -158,14 +186,6 @@ pub(crate) fn suspension(execution_id: ExecutionId, fence: Fence) -> SuspendExec
         .reason_code(SuspensionReason::WaitingForSignal)
         .resume_condition(ResumeCondition::any_signal())
         .build()
-}
-
-/// Fails with the first error.
-pub(crate) fn all_of(results: Vec<Result<Outcome, ff_core::error::EngineError>>) -> Result<()> {
-    for result in results {
-        result?;
-    }
-    Ok(())
 }
 
 /// Runs a task for each worker, and gives what each brought.

@@ -1,4 +1,4 @@
-//! Private Valkey and Redis servers: each in a folder of its own, on a unix socket, gone when dropped.
+//! Private Valkey and Redis servers: each in a folder of its own, on a unix socket or a loopback port, gone when dropped.
 
 use std::io;
 use std::os::unix::net::UnixStream;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::report::{Report, per_second};
 use crate::target::Target;
-use crate::worker::{TOGETHER, Worker, all_of, namespace};
+use crate::worker::{Worker, namespace};
 
 pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     let children = (target.executions / 10).clamp(10, 1000);
@@ -49,7 +49,7 @@ async fn fan(worker: &Worker, children: usize) -> Result<()> {
     let (root_id, sink_id) = (root.execution_id, sink.execution_id);
     let inner: Vec<CreateExecutionArgs> = (0..children).map(|_| member()).collect();
     let ids: Vec<ExecutionId> = inner.iter().map(|args| args.execution_id).collect();
-    send(worker, [root, sink].into_iter().chain(inner).map(Operation::from).collect()).await?;
+    worker.send([root, sink].into_iter().chain(inner).map(Operation::from).collect()).await?;
     let edge = |from: ExecutionId, to: ExecutionId| {
         let args = StageDependencyEdgeArgs::builder()
             .flow_id(flow_id)
@@ -59,7 +59,7 @@ async fn fan(worker: &Worker, children: usize) -> Result<()> {
             .build();
         Operation::from(args)
     };
-    send(worker, ids.iter().flat_map(|id| [edge(root_id, *id), edge(*id, sink_id)]).collect()).await?;
+    worker.send(ids.iter().flat_map(|id| [edge(root_id, *id), edge(*id, sink_id)]).collect()).await?;
     worker.backend.seal_flow(SealFlowArgs::builder().flow_id(flow_id).build()).await?;
 
     let root = worker.claim_one().await.context("the root")?;
@@ -69,13 +69,4 @@ async fn fan(worker: &Worker, children: usize) -> Result<()> {
     let sink = worker.claim_one().await.context("the sink")?;
     anyhow::ensure!(sink.execution_id == sink_id, "the sink came last");
     worker.complete(&sink).await
-}
-
-async fn send(worker: &Worker, mut operations: Vec<Operation>) -> Result<()> {
-    while !operations.is_empty() {
-        let rest = operations.split_off(operations.len().min(TOGETHER));
-        all_of(worker.backend.execute_many(operations).await)?;
-        operations = rest;
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use ff_core::time::When;
 use crate::report::{Report, per_second};
 use crate::scenarios::lifecycle::one_by_one;
 use crate::target::Target;
-use crate::worker::{self, Worker};
+use crate::worker;
 
 const FAR_MS: u64 = 30 * 86_400_000;
 
@@ -26,7 +26,7 @@ pub(crate) async fn run(target: &Target, stored: &[usize], report: &mut Report) 
             other.lane = ff_core::ids::LaneId::new("stored")?;
             let third = more / 3;
             other.create(third, |args| args.delay = Some(When::After(FAR_MS))).await?;
-            finished(&worker, third).await?;
+            worker.batches(third).await?;
             other.create(more - 2 * third, |_| ()).await
         })
         .await?;
@@ -41,13 +41,4 @@ pub(crate) async fn run(target: &Target, stored: &[usize], report: &mut Report) 
         }
     }
     target.check().await
-}
-
-async fn finished(worker: &Worker, n: usize) -> Result<()> {
-    for done in (0..n).step_by(worker::TOGETHER) {
-        let some = (n - done).min(worker::TOGETHER);
-        worker.create(some, |_| ()).await?;
-        worker.drain(some).await?;
-    }
-    Ok(())
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use async_trait::async_trait;
+use ff_core::contracts::ClaimedExecution;
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
 use ff_core::layer::{Layer, Layered};
@@ -15,7 +16,7 @@ use ff_engine::{Context, Engine, TaskError, Worker as EngineWorker};
 
 use crate::report::Report;
 use crate::target::{Target, count};
-use crate::worker::{self, TOGETHER, all_of};
+use crate::worker::{self, TOGETHER};
 
 /// Counts the calls of an engine, on whatever backend.
 #[derive(Default)]
@@ -46,17 +47,8 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
         for done in (0..n).step_by(TOGETHER) {
             let some = (n - done).min(TOGETHER);
             worker.create(some, |_| ()).await?;
-            let mut left = some;
-            while left > 0 {
-                let claims = worker.claim_up_to(left).await?;
-                ensure!(!claims.is_empty(), "nothing to claim");
-                left -= claims.len();
-                let sleep = claims.iter().map(|claim| {
-                    let claim = claim.claimed();
-                    Operation::from(worker::suspension(claim.execution_id, claim.fence))
-                });
-                all_of(worker.backend.execute_many(sleep.collect()).await)?;
-            }
+            let asleep = |claim: &ClaimedExecution| worker::suspension(claim.execution_id, claim.fence).into();
+            worker.serve(some, TOGETHER, asleep).await?;
         }
         Ok(())
     })
@@ -70,9 +62,8 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     }
     let worker = builder.build()?;
     // The first looks at everything are no idling.
-    let (settle, look) =
-        if target.executions < 1000 { (500, 1000) } else { (Duration::from_secs(3).as_millis(), 20_000) };
-    let (settle, look) = (Duration::from_millis(u64::try_from(settle)?), Duration::from_millis(look));
+    let (settle, look) = if target.executions < 1000 { (500, 1_000) } else { (3_000, 20_000) };
+    let (settle, look) = (Duration::from_millis(settle), Duration::from_millis(look));
     let watch = async {
         tokio::time::sleep(settle).await;
         let calls = counted.layer().0.load(Ordering::Relaxed);
@@ -81,12 +72,7 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
         let calls = counted.layer().0.load(Ordering::Relaxed) - calls;
         (calls, before, target.usage().await)
     };
-    let (send, receive) = tokio::sync::oneshot::channel();
-    let watching = async move {
-        let _ = send.send(watch.await);
-    };
-    worker.run_until(watching).await?;
-    let (calls, before, after) = receive.await?;
+    let (calls, before, after) = worker.run_while(watch).await?;
     let (before, after) = (before?, after?);
     let seconds = look.as_secs_f64();
     report.add("idle", "store calls/s", count(usize::try_from(calls)?) / seconds);

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::report::{Report, per_second};
 use crate::target::{Target, Usage};
-use crate::worker::{self, TOGETHER, Times, Worker};
+use crate::worker::{self, Times, Worker};
 
 /// One after another, as a caller that has one thing to do.
 pub(crate) async fn one_by_one(worker: &Worker, n: usize) -> Result<Times> {
@@ -35,20 +35,11 @@ pub(crate) async fn single(target: &Target, name: &str, payload: usize, report: 
     target.check().await
 }
 
-/// 64 creations together, then claims of up to 16 whose completions go together.
 pub(crate) async fn batched(target: &Target, report: &mut Report) -> Result<()> {
     let n = (target.executions / target.workers).max(1);
     let before = target.usage().await?;
     let start = Instant::now();
-    worker::each(target, 4096, |worker| async move {
-        for done in (0..n).step_by(TOGETHER) {
-            let some = (n - done).min(TOGETHER);
-            worker.create(some, |_| ()).await?;
-            worker.drain(some).await?;
-        }
-        Ok(())
-    })
-    .await?;
+    worker::each(target, 4096, |worker| async move { worker.batches(n).await }).await?;
     finish(target, "batched", n * target.workers, start.elapsed(), &before, report).await?;
     target.check().await
 }

@@ -25,15 +25,8 @@ pub(crate) async fn run(target: &Target, report: &mut Report) -> Result<()> {
     .await?;
     add("bytes running", target.usage().await?.memory);
     for (worker, claims) in claims {
-        let mut ends: Vec<_> = claims
-            .into_iter()
-            .map(|(id, fence)| ff_core::operation::Operation::from(worker::Worker::completion(id, fence)))
-            .collect();
-        while !ends.is_empty() {
-            let rest = ends.split_off(ends.len().min(worker::TOGETHER));
-            worker::all_of(worker.backend.execute_many(ends).await)?;
-            ends = rest;
-        }
+        let ends = claims.into_iter().map(|(id, fence)| worker::Worker::completion(id, fence).into());
+        worker.send(ends.collect()).await?;
     }
     add("bytes finished", target.usage().await?.memory);
     target.check().await

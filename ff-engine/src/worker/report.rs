@@ -52,7 +52,7 @@ pub enum AttemptEnd {
     },
     /// It paused: the handler asked for it.
     Paused,
-    /// It was given back unfinished: the worker shuts down, or has no handler for it.
+    /// It was given back unfinished: the worker shuts down, has no handler for it, or had lost its lease when it failed.
     GivenBack,
     /// The handler's answer came too late: something else had ended the attempt, and that stands. This is the true
     /// outcome.

@@ -112,7 +112,7 @@ counters! {
     paused,
     /// Attempts whose end came too late: cancelled, expired, or taken over meanwhile.
     lost,
-    /// Attempts given back at shutdown, or for want of a handler.
+    /// Attempts given back at shutdown, for want of a handler, or because they failed after their lease was lost.
     given_back,
 }
 
