@@ -4,8 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ff_testserver::Kind;
-use ff_testserver::process::{Process, plain};
+use ff_testserver::process::{Process, chosen};
 
 /// Where cargo puts programs: beside the folder of this test.
 fn program(name: &str) -> PathBuf {
@@ -16,14 +15,9 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// A server without persistence, of the kind that `FF_SERVER` names, else Valkey, else, where that is not installed, Redis.
+/// A server without persistence.
 fn server() -> Process {
-    let kinds: &[Kind] = match std::env::var("FF_SERVER").as_deref() {
-        Ok("redis") => &[Kind::Redis],
-        Ok(_) => &[Kind::Valkey],
-        Err(_) => &[Kind::Valkey, Kind::Redis],
-    };
-    kinds.iter().find_map(|kind| plain(*kind, &[]).ok()).expect("a server is installed")
+    chosen(&[]).expect("a server is installed")
 }
 
 fn prints(name: &str, arguments: &[&str], expected: &[&str]) {

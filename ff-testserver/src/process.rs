@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Kind;
+
+/// Where a server listens besides its port, in its folder.
+const SOCKET: &str = "own.sock";
 
 /// A port that nobody uses at the moment. Between this and its use somebody else may take it; then the start fails.
 ///
@@ -46,16 +50,21 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts it again, if it does not run.
+    /// Starts it again, if it does not run: because it was killed, or ended by itself.
     ///
     /// # Errors
     /// See [`Self::start`].
     pub fn restart(&mut self) -> io::Result<()> {
-        if self.child.is_some() {
-            return Ok(());
+        if let Some(child) = &mut self.child {
+            if child.try_wait()?.is_none() {
+                return Ok(());
+            }
+            self.child = None;
         }
         let child = Command::new(self.kind.program())
             .args(&self.args)
+            // Last, so that no argument of the caller's is taken for another one's value.
+            .args(["--unixsocket", SOCKET])
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -64,7 +73,10 @@ impl Process {
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.kind.program())))?;
         let child = self.child.insert(child);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // The port may be somebody else's, and then this server ends. It listens on its socket after its ports, and the
+        // socket is in a folder that nobody else knows.
+        let socket = self.folder.path().join(SOCKET);
+        while UnixStream::connect(&socket).is_err() || TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             if let Some(status) = child.try_wait()? {
                 return Err(io::Error::other(format!("the server ended at once: {status}")));
             }
@@ -131,6 +143,22 @@ impl Drop for Process {
     }
 }
 
+/// A server as [`plain`] starts it, of the kind that `FF_SERVER` names, else Valkey, else, where that is not installed,
+/// Redis.
+///
+/// # Errors
+/// See [`Process::start`].
+pub fn chosen(more: &[&str]) -> io::Result<Process> {
+    match std::env::var("FF_SERVER").as_deref() {
+        Ok("redis") => plain(Kind::Redis, more),
+        Ok(_) => plain(Kind::Valkey, more),
+        Err(_) => match plain(Kind::Valkey, more) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => plain(Kind::Redis, more),
+            other => other,
+        },
+    }
+}
+
 /// Waits until something holds.
 ///
 /// # Errors
@@ -156,4 +184,41 @@ pub fn plain(kind: Kind, more: &[&str]) -> io::Result<Process> {
     args.push(port.to_string());
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     Process::start(kind, port, args, |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(port: u16) -> Vec<String> {
+        ["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()].map(str::to_owned).into()
+    }
+
+    fn kind() -> Kind {
+        let server = chosen(&[]).expect("a server is installed");
+        server.kind
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_listens_on_is_not_taken_for_the_server() {
+        let foreign = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = foreign.local_addr().expect("bound").port();
+        let error = Process::start(kind(), port, args(port), |_| Ok(())).expect_err("the port is taken");
+        assert!(error.to_string().contains("ended at once"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_ended_by_itself_is_started_again_and_one_that_runs_is_not() {
+        let mut server = chosen(&[]).expect("a server is installed");
+        let id = |server: &Process| server.ask(&["INFO", "server"]).expect("it answers");
+        let before = id(&server);
+        server.restart().expect("it runs");
+        let run_id = |info: &str| info.lines().find(|line| line.starts_with("run_id:")).map(str::to_owned);
+        assert_eq!(run_id(&id(&server)), run_id(&before));
+        let _ = server.ask(&["SHUTDOWN", "NOSAVE"]);
+        let child = server.child.as_mut().expect("started");
+        child.wait().expect("it ends");
+        server.restart().expect("it starts again");
+        assert_ne!(run_id(&id(&server)), run_id(&before));
+    }
 }
