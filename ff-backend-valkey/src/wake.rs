@@ -5,7 +5,7 @@
 //! the next timer is due. After a lost connection everybody is woken once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,31 +25,72 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// Where work of one lane, or of any, is waited for.
+#[derive(Debug, Default)]
+struct Seat {
+    notify: Notify,
+    waiting: AtomicUsize,
+}
+
+impl Seat {
+    async fn wait(&self) {
+        // In this order: who is told that nobody waits leaves the wake-up for whoever comes.
+        let woken = self.notify.notified();
+        let _here = Waiting::at(self);
+        woken.await;
+    }
+
+    /// Wakes all who wait; without any, the next one: it may have looked for work before this.
+    fn wake_all(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.notify.notify_waiters();
+        } else {
+            self.notify.notify_one();
+        }
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a>(&'a Seat);
+
+impl<'a> Waiting<'a> {
+    fn at(seat: &'a Seat) -> Self {
+        seat.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(seat)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Who waits in this process.
 #[derive(Debug, Default)]
 struct Seats {
-    lanes: Mutex<HashMap<LaneId, Arc<Notify>>>,
-    any: Notify,
+    lanes: Mutex<HashMap<LaneId, Arc<Seat>>>,
+    any: Seat,
 }
 
 impl Seats {
-    fn lane(&self, lane: &LaneId) -> Arc<Notify> {
+    fn lane(&self, lane: &LaneId) -> Arc<Seat> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lanes.entry(lane.clone()).or_default())
     }
 
     fn wake(&self, lane: &str) {
-        self.any.notify_one();
+        self.any.notify.notify_one();
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = LaneId::new(lane).ok().and_then(|lane| lanes.get(&lane)) {
-            notify.notify_one();
+        if let Some(seat) = LaneId::new(lane).ok().and_then(|lane| lanes.get(&lane)) {
+            seat.notify.notify_one();
         }
     }
 
     fn wake_all(&self) {
-        self.any.notify_waiters();
-        for notify in self.lanes.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            notify.notify_waiters();
+        self.any.wake_all();
+        for seat in self.lanes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            seat.wake_all();
         }
     }
 }
@@ -82,12 +123,11 @@ impl Wake {
         }
         let woken = async {
             if lanes.is_empty() {
-                self.seats.any.notified().await;
+                self.seats.any.wait().await;
                 return;
             }
-            let notifies: Vec<Arc<Notify>> = lanes.iter().map(|lane| self.seats.lane(lane)).collect();
-            let waits = notifies.iter().map(|notify| Box::pin(notify.notified()));
-            futures::future::select_all(waits).await;
+            let seats: Vec<Arc<Seat>> = lanes.iter().map(|lane| self.seats.lane(lane)).collect();
+            futures::future::select_all(seats.iter().map(|seat| Box::pin(seat.wait()))).await;
         };
         tokio::time::timeout(timeout, woken).await.is_ok()
     }
@@ -129,5 +169,35 @@ async fn hear(mut pubsub: PubSub, channel: &str, seats: &Seats) -> redis::RedisR
                 Err(_) => return Ok(()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn woken(seat: &Seat) -> bool {
+        tokio::time::timeout(Duration::ZERO, seat.wait()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn waking_all_reaches_who_waits_and_else_who_comes_next_and_nobody_twice() {
+        let seats = Seats::default();
+        let seat = seats.lane(&LaneId::new("lane").expect("a name"));
+        assert!(!woken(&seat).await);
+        seats.wake_all();
+        assert!(woken(&seat).await && !woken(&seat).await, "nobody waited: left for one");
+        let waiting = [0, 1].map(|_| {
+            let seat = Arc::clone(&seat);
+            tokio::spawn(async move { seat.wait().await })
+        });
+        while seat.waiting.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        seats.wake_all();
+        for waits in waiting {
+            waits.await.expect("woken");
+        }
+        assert!(!woken(&seat).await, "they were woken, and nothing is left");
     }
 }
