@@ -18,6 +18,17 @@ struct Known {
     due: Option<TimestampMs>,
     /// How many timers this process has armed there.
     armed: u64,
+    /// It cannot be swept: what is due there is looked at in a time of its own.
+    failing: bool,
+    /// Sweeps of it that are under way: somebody sees to what is due there.
+    sweeping: u32,
+}
+
+impl Known {
+    /// What is due there, can be done, and is seen to by nobody.
+    fn sweepable(&self) -> Option<TimestampMs> {
+        self.due.filter(|_| !self.failing && self.sweeping == 0)
+    }
 }
 
 /// Taken before the store is asked what is due next, so that an answer that was on its way while a timer was armed does
@@ -82,26 +93,41 @@ impl Agenda {
 
     fn set(&self, partition: u16, change: impl FnOnce(&mut Known)) {
         let mut all = self.known.lock();
-        let before = all.iter().filter_map(|known| known.due).min();
+        let before = all.iter().filter_map(Known::sweepable).min();
         let Some(known) = all.get_mut(usize::from(partition)) else { return };
         change(known);
-        let sooner = known.due.is_some_and(|due| before.is_none_or(|before| due < before));
+        let sooner = known.sweepable().is_some_and(|due| before.is_none_or(|before| due < before));
         drop(all);
         if sooner {
             self.sooner.notify_waiters();
         }
     }
 
-    /// The earliest of all.
-    pub(crate) fn next(&self) -> Option<TimestampMs> {
+    /// The earliest of all, in partitions that fail as well: what is late there is late.
+    pub(crate) fn earliest(&self) -> Option<TimestampMs> {
         self.known.lock().iter().filter_map(|known| known.due).min()
     }
 
-    /// The partitions in which something is due, by this process's clock.
-    pub(crate) fn due(&self) -> Vec<u16> {
-        let now = SystemClock.now();
-        let all = self.known.lock();
-        (0..).zip(all.iter()).filter(|(_, known)| known.due.is_some_and(|due| due <= now)).map(|(n, _)| n).collect()
+    /// The earliest of the partitions that can be swept and are not being so.
+    pub(crate) fn next(&self) -> Option<TimestampMs> {
+        self.known.lock().iter().filter_map(Known::sweepable).min()
+    }
+
+    /// What is due next in each of these.
+    pub(crate) fn each(&self) -> Vec<Option<TimestampMs>> {
+        self.known.lock().iter().map(Known::sweepable).collect()
+    }
+
+    /// A sweep of this partition is under way until the answer is dropped: what is due there is not the next meanwhile,
+    /// however long that takes.
+    pub(crate) fn sweeps(&self, partition: u16) -> Sweeping<'_> {
+        self.set(partition, |known| known.sweeping += 1);
+        Sweeping { agenda: self, partition }
+    }
+
+    /// Whether a partition cannot be swept: it keeps the others' instants from being the next no longer.
+    pub(crate) fn fails(&self, partition: u16, failing: bool) {
+        self.set(partition, |known| known.failing = failing);
     }
 
     pub(crate) const fn sooner(&self) -> &Notify {
@@ -116,6 +142,18 @@ impl Agenda {
     /// Whether there was something to do lately.
     pub(crate) fn is_busy(&self) -> bool {
         self.worked_at.lock().is_some_and(|at| at.elapsed() < BUSY)
+    }
+}
+
+/// See [`Agenda::sweeps`].
+pub(crate) struct Sweeping<'a> {
+    agenda: &'a Agenda,
+    partition: u16,
+}
+
+impl Drop for Sweeping<'_> {
+    fn drop(&mut self) {
+        self.agenda.set(self.partition, |known| known.sweeping = known.sweeping.saturating_sub(1));
     }
 }
 
@@ -140,11 +178,31 @@ mod tests {
         agenda.armed(0, at(60));
         agenda.armed(9, at(1));
         assert_eq!(agenda.next(), Some(at(50)));
-        assert_eq!(agenda.due(), [0, 1]);
+        assert_eq!(agenda.each(), [Some(at(60)), Some(at(50))]);
         agenda.seen(agenda.asks(1), None);
         agenda.seen(agenda.asks(0), Some(TimestampMs::MAX));
         assert_eq!(agenda.next(), Some(TimestampMs::MAX));
-        assert!(agenda.due().is_empty());
+        assert_eq!(agenda.each(), [Some(TimestampMs::MAX), None]);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_where_nothing_can_be_done_hides_no_other_instant() {
+        let agenda = Agenda::new(2);
+        agenda.armed(0, at(50));
+        agenda.fails(0, true);
+        assert_eq!((agenda.next(), agenda.earliest()), (None, Some(at(50))));
+        let sooner = agenda.sooner().notified();
+        tokio::pin!(sooner);
+        assert!(!sooner.as_mut().enable());
+        agenda.armed(1, at(70));
+        assert!(sooner.as_mut().enable(), "whoever sleeps is woken for it");
+        assert_eq!((agenda.next(), agenda.earliest()), (Some(at(70)), Some(at(50))));
+        agenda.fails(0, false);
+        assert_eq!(agenda.next(), Some(at(50)));
+        let sweeping = agenda.sweeps(0);
+        assert_eq!(agenda.next(), Some(at(70)));
+        drop(sweeping);
+        assert_eq!(agenda.next(), Some(at(50)));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The engine: an open store, and what this process calls itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ff_core::contracts::{DeliverSignalResult, ListPendingWaitpointsArgs, PendingWaitpointInfo};
+use ff_core::contracts::{
+    DeliverSignalResult, ExecutionSummary, ListExecutionsArgs, ListPendingWaitpointsArgs, PendingWaitpointInfo,
+};
 use ff_core::engine_backend::EngineBackend;
 #[cfg(feature = "valkey")]
 use ff_core::error::Applied;
@@ -66,9 +68,12 @@ struct Shared {
 }
 
 /// What a running worker serves and offers.
-struct Serving {
-    lanes: Vec<LaneId>,
-    capabilities: Capabilities,
+#[derive(Clone, Debug)]
+pub(crate) struct Serving {
+    pub(crate) lanes: Vec<LaneId>,
+    pub(crate) capabilities: Capabilities,
+    /// What it has handlers for.
+    pub(crate) kinds: BTreeSet<String>,
 }
 
 /// A worker is known to run as long as it holds this.
@@ -199,12 +204,29 @@ impl EngineBuilder {
 }
 
 impl Engine {
-    /// Opens the store at `url`: `memory:` is an empty one in this process, `memory:?partitions=4` with four
-    /// partitions, `&max_payload_bytes=` with another bound than 1 MiB. With the feature `valkey`, `redis://host:port/0` is
-    /// a Valkey or Redis server, with the same parameters and `&prefix=`, which isolates applications on one server; the
-    /// number of partitions is fixed at first use. `rediss://` is the same with TLS, `redis+unix:///path` a socket,
-    /// `redis+cluster://` and `redis+sentinel://` name several servers; `valkey` may stand for `redis`. What each of them
-    /// takes is documented at the backend's `connect`.
+    /// Opens the store at `url`. All forms:
+    ///
+    /// | address | store |
+    /// |---|---|
+    /// | `memory:` | an empty one in this process, gone with it |
+    /// | `redis://[user[:password]@]host[:port][/db]` | a Valkey or Redis server; port 6379, database 0 |
+    /// | `rediss://...` | the same with TLS |
+    /// | `redis+unix:///path/to/socket` | a server behind a socket; `?db=`, `&user=`, `&pass=` |
+    /// | `redis+cluster://[user[:password]@]host[:port],host[:port]` | a cluster, by some of its nodes |
+    /// | `redis+sentinel://[user[:password]@]host[:port],host[:port]/primary[/db]` | the server that sentinels name; their port 26379, `?sentinel_user=`, `&sentinel_password=` |
+    /// | `rediss+cluster://...`, `rediss+sentinel://...` | these with TLS |
+    ///
+    /// `valkey` may stand for `redis`, and `valkeys` for `rediss`, in each of them. All but `memory:` need the feature
+    /// `valkey`. In a user or password, what means something in an address is written as `%23` for `#`.
+    ///
+    /// | parameter, behind `?`, parted by `&` | where | meaning |
+    /// |---|---|---|
+    /// | `partitions=` | everywhere | 1 to 16384; 16. Fixed at the first use of a store |
+    /// | `max_payload_bytes=` | everywhere | the largest input or result, 1 to 67108864; 1 MiB |
+    /// | `prefix=` | servers | what every key begins with: it isolates applications on one server; `ff` |
+    /// | `confirm=` | servers | what a write waits for: `memory`, `local_fsync`, `replicas:2` |
+    /// | `ca=`, `cert=`, `key=` | TLS | files of PEM: authorities, and the client's certificate with its key |
+    /// | `protocol=` | servers | `resp2` or `resp3` |
     ///
     /// # Errors
     /// See [`EngineBuilder::connect`].
@@ -263,25 +285,25 @@ impl Engine {
     }
 
     /// A worker runs from now on.
-    pub(crate) fn running(&self, lanes: Vec<LaneId>, capabilities: Capabilities) -> Running {
+    pub(crate) fn running(&self, serving: Serving) -> Running {
         let number = self.shared.next_worker.fetch_add(1, Ordering::Relaxed);
-        self.shared.workers.lock().insert(number, Serving { lanes, capabilities });
+        self.shared.workers.lock().insert(number, serving);
         Running { engine: self.clone(), number }
     }
 
-    /// What the workers offer that serve this lane in this process.
-    pub(crate) fn workers_of(&self, lane: &LaneId) -> Vec<Capabilities> {
+    /// The workers that serve this lane in this process.
+    pub(crate) fn workers_of(&self, lane: &LaneId) -> Vec<Serving> {
         let workers = self.shared.workers.lock();
-        workers.values().filter(|w| w.lanes.contains(lane)).map(|w| w.capabilities.clone()).collect()
+        workers.values().filter(|w| w.lanes.contains(lane)).cloned().collect()
     }
 
     pub(crate) fn agenda(&self) -> &Agenda {
         &self.shared.agenda
     }
 
-    /// Notes how a round of maintenance went.
-    pub(crate) fn swept(&self, swept: &Swept, error: Option<&EngineError>) {
-        self.shared.maintained.lock().note(swept, error);
+    /// Notes how the sweep of a partition went; how many partitions fail now.
+    pub(crate) fn swept(&self, partition: u16, swept: &Swept, error: Option<&EngineError>) -> usize {
+        self.shared.maintained.lock().note(partition, swept, error)
     }
 
     /// Reaches the store, and says how it is and how the background work of this process goes.
@@ -291,7 +313,7 @@ impl Engine {
     pub async fn health(&self) -> Result<EngineHealth> {
         let store = self.backend().health().await?;
         let maintenance = self.shared.maintained.lock().clone();
-        Ok(EngineHealth::new(store, maintenance, self.agenda().next()))
+        Ok(EngineHealth::new(store, maintenance, self.agenda().earliest()))
     }
 
     /// Begins an execution of this kind, to be [submitted](ExecutionBuilder::submit).
@@ -324,6 +346,37 @@ impl Engine {
     #[must_use]
     pub fn handle(&self, execution_id: ExecutionId) -> Handle {
         Handle::new(self.clone(), execution_id)
+    }
+
+    /// The executions that pass these filters, page after page until the end, in the order of their ids within each
+    /// partition: for an operator, or a test. It reads as many records as the store has in the named partitions.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ff_engine::ff_core::contracts::ListExecutionsArgs;
+    /// use ff_engine::{Engine, PublicState};
+    ///
+    /// let engine = Engine::connect("memory:").await?;
+    /// engine.execution("greet", "world").tag("team.name", "mail").submit().await?;
+    /// let waiting = ListExecutionsArgs::builder().public_state(PublicState::Waiting).tag("team.name", "mail").build();
+    /// assert_eq!(engine.list(waiting).await?.len(), 1);
+    /// # Ok::<(), ff_engine::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A filter that breaks its rule, `Corruption` when a record cannot be decoded that may pass, and the backend's errors.
+    pub async fn list(&self, filters: ListExecutionsArgs) -> Result<Vec<ExecutionSummary>> {
+        let (mut all, mut args) = (Vec::new(), filters);
+        loop {
+            let page = call!(self, list_executions(args.clone()))?;
+            all.extend(page.executions);
+            match page.next_cursor {
+                Some(next) => args.cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// The handle of a flow that is known by its id, with the members that its submission named.

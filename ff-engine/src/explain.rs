@@ -105,6 +105,14 @@ pub enum Why {
         /// Required tokens that none of them offers; none if each is offered, but not by one worker.
         missing: BTreeSet<String>,
     },
+    /// It is ready, and none of this process's workers for its lane has a handler for its kind. Workers of other processes
+    /// are not known here.
+    NoHandler {
+        /// Its lane.
+        lane: LaneId,
+        /// Its kind.
+        kind: String,
+    },
     /// It is ready and waits for a worker.
     Ready {
         /// Its lane.
@@ -222,8 +230,11 @@ impl Engine {
     async fn queued(&self, x: &ExecutionSnapshot) -> Result<Why> {
         let workers = self.workers_of(&x.lane_id);
         let required = &x.policy.required_capabilities;
-        if !workers.is_empty() && !workers.iter().any(|offered| offered.covers(required)) {
-            let offers = |token: &str| workers.iter().any(|w| w.iter().any(|offered| offered == token));
+        if !workers.is_empty() && !workers.iter().any(|worker| worker.kinds.contains(&x.kind)) {
+            return Ok(Why::NoHandler { lane: x.lane_id.clone(), kind: x.kind.clone() });
+        }
+        if !workers.is_empty() && !workers.iter().any(|worker| worker.capabilities.covers(required)) {
+            let offers = |token: &str| workers.iter().any(|w| w.capabilities.iter().any(|offered| offered == token));
             let missing = required.iter().filter(|token| !offers(token)).map(ToString::to_string).collect();
             return Ok(Why::NoCapableWorker { lane: x.lane_id.clone(), missing });
         }
@@ -344,6 +355,12 @@ impl fmt::Display for Explanation {
             }
             Why::Promised { worker, until } => {
                 write!(f, "it is promised to {worker}, which must claim it before {}", At(*until))?;
+            }
+            Why::NoHandler { lane, kind } => {
+                write!(
+                    f,
+                    "it is ready, and no worker of lane {lane} in this process has a handler for the kind {kind:?}"
+                )?;
             }
             Why::NoCapableWorker { lane, missing } if missing.is_empty() => {
                 write!(

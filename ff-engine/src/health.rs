@@ -1,10 +1,15 @@
 //! How the store is, and how the background work of this process goes.
 
+use std::collections::BTreeMap;
+
 use ff_core::engine_backend::{Durability, Health};
 use ff_core::error::EngineError;
 use ff_core::time::{Clock, SystemClock, TimestampMs};
 
 use crate::maintenance::Swept;
+
+/// Failing partitions that are warned of one by one.
+const MAX_WARNED: usize = 8;
 
 /// What [`Engine::health`](crate::Engine::health) answers.
 #[derive(Clone, Debug)]
@@ -30,8 +35,12 @@ impl EngineHealth {
                 "the store confirms before anything is on disk: what it has not saved is lost when it ends".into(),
             );
         }
-        if let Some(error) = &maintenance.last_error {
-            warnings.push(format!("maintenance has failed {} times in a row: {error}", maintenance.failures_in_a_row));
+        for (partition, failing) in maintenance.failing.iter().take(MAX_WARNED) {
+            let Failing { times, error, .. } = failing;
+            warnings.push(format!("partition {partition} could not be swept, {times} times in a row: {error}"));
+        }
+        if maintenance.failing.len() > MAX_WARNED {
+            warnings.push(format!("{} further partitions cannot be swept", maintenance.failing.len() - MAX_WARNED));
         }
         if maintenance.corrupt > 0 {
             warnings.push(format!("{} entries name records that cannot be decoded", maintenance.corrupt));
@@ -39,24 +48,34 @@ impl EngineHealth {
         Self { store, maintenance, lag_ms, warnings }
     }
 
-    /// Whether no round of maintenance is failing. A store that is not reached is an error of
+    /// Whether every partition could be swept when it was last tried. A store that is not reached is an error of
     /// [`Engine::health`](crate::Engine::health) itself.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.maintenance.failures_in_a_row == 0
+        self.maintenance.failing.is_empty()
     }
+}
+
+/// A partition whose background work does not get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failing {
+    /// Since when, by this process's clock.
+    pub since: TimestampMs,
+    /// How often it was tried since then.
+    pub times: u32,
+    /// What the last try met.
+    pub error: String,
 }
 
 /// The background work that this process did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MaintenanceHealth {
-    /// When a round last succeeded, by this process's clock; none before the first.
+    /// When a partition was last swept, by this process's clock; none before the first.
     pub last_success_at: Option<TimestampMs>,
-    /// Rounds that failed since then.
-    pub failures_in_a_row: u32,
-    /// What the last of these met.
-    pub last_error: Option<String>,
+    /// The partitions that could not be swept when they were last tried, each until it is swept again.
+    pub failing: BTreeMap<u16, Failing>,
     /// Timers fired and backlog steps taken so far.
     pub done: u64,
     /// Entries met so far whose record cannot be decoded.
@@ -64,15 +83,40 @@ pub struct MaintenanceHealth {
 }
 
 impl MaintenanceHealth {
-    pub(crate) fn note(&mut self, swept: &Swept, error: Option<&EngineError>) {
+    /// Notes how the sweep of a partition went; how many fail now.
+    pub(crate) fn note(&mut self, partition: u16, swept: &Swept, error: Option<&EngineError>) -> usize {
         self.done += swept.done;
         self.corrupt += swept.corrupt;
-        self.last_error = error.map(ToString::to_string);
-        if error.is_some() {
-            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let now = SystemClock.now();
+        if let Some(error) = error {
+            let begun = || Failing { since: now, times: 0, error: String::new() };
+            let failing = self.failing.entry(partition).or_insert_with(begun);
+            failing.times = failing.times.saturating_add(1);
+            failing.error = error.to_string();
         } else {
-            self.last_success_at = Some(SystemClock.now());
-            self.failures_in_a_row = 0;
+            self.failing.remove(&partition);
+            self.last_success_at = Some(now);
         }
+        self.failing.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_fails_until_it_is_swept_whatever_becomes_of_the_others() {
+        let mut health = MaintenanceHealth::default();
+        let error = EngineError::Unsupported { what: "on purpose".into() };
+        let swept = Swept::default();
+        assert_eq!(health.note(3, &swept, Some(&error)), 1);
+        assert_eq!(health.note(4, &swept, None), 1);
+        assert_eq!(health.note(3, &swept, Some(&error)), 1);
+        assert_eq!((health.failing[&3].times, health.last_success_at.is_some()), (2, true));
+        let store = Health::new("x", Durability::LocalFsync);
+        let told = EngineHealth::new(store, health.clone(), None);
+        assert!(!told.is_healthy() && told.warnings[0].contains("partition 3 could not be swept, 2 times"), "{told:?}");
+        assert_eq!(health.note(3, &swept, None), 0);
     }
 }

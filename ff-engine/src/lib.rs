@@ -61,8 +61,14 @@ mod url;
 mod wake;
 mod worker;
 
+/// The contract, whose types stand in this crate's signatures.
+pub use ff_core;
 pub use ff_core::contracts::{ReportUsageResult, ResumeCause, SignalEffect, SuspensionReason, TimeoutBehavior};
+pub use ff_core::error::EngineError;
+pub use ff_core::ids::{ExecutionId, FlowId, WaitpointId};
 pub use ff_core::policy::ExecutionPolicy;
+pub use ff_core::refusal::Code;
+pub use ff_core::state::{EndCause, PublicState};
 
 pub use crate::budget::{Budget, BudgetLimits};
 pub use crate::engine::{Engine, EngineBuilder};
@@ -71,7 +77,7 @@ pub use crate::execution::ExecutionBuilder;
 pub use crate::explain::{Explanation, Why};
 pub use crate::flow::{FlowBuilder, FlowHandle, FlowProgress, Task};
 pub use crate::handle::Handle;
-pub use crate::health::{EngineHealth, MaintenanceHealth};
+pub use crate::health::{EngineHealth, Failing, MaintenanceHealth};
 pub use crate::maintenance::{Maintenance, Swept};
 pub use crate::output::OutputFrame;
 pub use crate::payload::JSON;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ff_backend_memory::MemoryBackend;
 use ff_core::contracts::{SignalEffect, SweepArgs};
-use ff_core::state::PublicState;
+use ff_core::state::{BlockReason, PublicState};
 use ff_core::time::{Clock, ManualClock, TimestampMs};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -224,7 +224,10 @@ impl TestEngine {
             if state.is_terminal() {
                 return Ok(state);
             }
-            if !self.advance_to_next().await? {
+            // That comes again for ever: workers are added between the steps.
+            let unhandled =
+                handle.describe().await?.blocks.iter().any(|b| b.reason == BlockReason::WaitingForCapableWorker);
+            if unhandled || !self.advance_to_next().await? {
                 return Err(Error::Setup(format!("{} does not end: {}", handle.id(), handle.explain().await?)));
             }
         }

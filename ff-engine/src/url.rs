@@ -3,11 +3,12 @@
 use crate::error::{Error, Result};
 
 /// The addresses that this crate knows, for messages.
-const KNOWN: &str = "use \"memory:\", or a Valkey or Redis server's: redis://host:port/0 (valkey:// is the same), rediss:// \
-                     or valkeys:// with TLS, redis+unix:///path, redis+cluster://a:1,b:2, redis+sentinel://a:1,b:2/service";
+const KNOWN: &str = "use \"memory:\", or a Valkey or Redis server's: redis://host:port/0, rediss:// with TLS, \
+                     redis+unix:///path, redis+cluster://a:1,b:2, redis+sentinel://a:1,b:2/primary, rediss+cluster:// and \
+                     rediss+sentinel:// with TLS; valkey may stand for redis, and valkeys for rediss";
 
 /// The schemes of Valkey and Redis servers; the backend knows what each means.
-const VALKEY: [&str; 10] = [
+const VALKEY: [&str; 14] = [
     "redis",
     "rediss",
     "valkey",
@@ -16,8 +17,12 @@ const VALKEY: [&str; 10] = [
     "valkey+unix",
     "redis+cluster",
     "rediss+cluster",
+    "valkey+cluster",
+    "valkeys+cluster",
     "redis+sentinel",
     "rediss+sentinel",
+    "valkey+sentinel",
+    "valkeys+sentinel",
 ];
 
 /// A store, as a URL names it.
@@ -182,14 +187,38 @@ mod tests {
                 "memory:",
                 "redis://",
                 "rediss://",
-                "valkeys://",
+                "valkeys",
                 "redis+unix://",
                 "redis+cluster://",
                 "redis+sentinel://",
+                "rediss+cluster://",
+                "rediss+sentinel://",
             ] {
                 assert!(text.contains(scheme.trim_end_matches("//")), "{bad}: {text}");
             }
         }
+    }
+
+    /// Nobody listens: the backend says so, or goes on trying. A scheme that it does not know would be a mistake of setup.
+    #[cfg(feature = "valkey")]
+    #[tokio::test]
+    async fn every_scheme_of_a_server_is_known_to_its_backend() {
+        for scheme in VALKEY {
+            let place = match scheme {
+                unix if unix.ends_with("+unix") => "/no/such/socket",
+                sentinel if sentinel.ends_with("+sentinel") => "127.0.0.1:1/primary",
+                _ => "127.0.0.1:1",
+            };
+            let url = format!("{scheme}://{place}");
+            let tried = tokio::time::timeout(std::time::Duration::from_millis(300), crate::Engine::connect(&url)).await;
+            if let Ok(answer) = tried {
+                let error = answer.expect_err("nobody listens");
+                let unreached = matches!(&error, Error::Engine(ff_core::error::EngineError::Transport { .. }));
+                assert!(unreached, "{scheme} is not tried: {error}");
+            }
+        }
+        let error = crate::Engine::connect("redis+sentinel://127.0.0.1:1").await.expect_err("no primary");
+        assert!(matches!(&error, Error::Setup(_)), "{error}");
     }
 
     #[test]

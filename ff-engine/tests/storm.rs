@@ -3,11 +3,11 @@
 //! `FF_STORM=10000` says how many executions; 500 without it.
 #![cfg(feature = "memory")]
 
-#[cfg(feature = "valkey")]
 mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ff_backend_memory::MemoryBackend;
@@ -15,10 +15,15 @@ use ff_core::ids::ExecutionId;
 use ff_core::state::PublicState;
 use ff_engine::{AttemptEnd, Context, Engine, Handle, QuotaLimits, Retries, TaskError, Worker};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::common::SOON;
+
 const DEADLY: u64 = 6;
+/// Jobs that a worker holds when it is killed.
+const HELD: usize = 3;
 const LEASE: Duration = Duration::from_secs(1);
 /// One execution of so many never succeeds.
 const HOPELESS: u32 = 100;
@@ -37,21 +42,30 @@ const fn mix(n: u64) -> u64 {
 /// How often workers were told that an execution has ended.
 type Ledger = Arc<Mutex<BTreeMap<ExecutionId, u32>>>;
 
-fn worker(engine: &Engine, ledger: &Ledger, n: u64) -> Worker {
-    let ledger = Arc::clone(ledger);
+/// A worker. One that is to die never ends the first jobs that it gets, and says so at the first; the others it does.
+fn worker(engine: &Engine, ledger: &Ledger, n: u64, at_work: Option<oneshot::Sender<()>>) -> Worker {
+    let (ledger, held) = (Arc::clone(ledger), AtomicUsize::new(if at_work.is_some() { 0 } else { HELD }));
+    let at_work = Mutex::new(at_work);
     Worker::builder(engine)
         .name(format!("w{n}"))
-        .concurrency(16)
+        .concurrency(if n == 0 { 16 } else { HELD + 1 })
         .lease(LEASE)
-        .handler("job", move |ctx: Context, job: u32| async move {
-            let dice = mix(u64::from(job) * 1_000 + u64::from(ctx.attempt_index().get()));
-            tokio::time::sleep(Duration::from_micros(dice % 3_000)).await;
-            match dice % 100 {
-                0..10 => Err(TaskError::retryable("flaky")),
-                10..12 => std::panic::resume_unwind(Box::new("on purpose")),
-                12..15 if ctx.resumed().is_none() => Err(TaskError::delay(Duration::from_millis(3))),
-                _ if job % HOPELESS == HOPELESS - 1 => Err(TaskError::permanent("never")),
-                _ => Ok(job),
+        .handler("job", move |ctx: Context, job: u32| {
+            let holds = held.fetch_add(1, Ordering::SeqCst) < HELD;
+            at_work.lock().take().map(|tell| tell.send(()));
+            async move {
+                if holds {
+                    std::future::pending::<()>().await;
+                }
+                let dice = mix(u64::from(job) * 1_000 + u64::from(ctx.attempt_index().get()));
+                tokio::time::sleep(Duration::from_micros(dice % 3_000)).await;
+                match dice % 100 {
+                    0..10 => Err(TaskError::retryable("flaky")),
+                    10..12 => std::panic::resume_unwind(Box::new("on purpose")),
+                    12..15 if ctx.resumed().is_none() => Err(TaskError::delay(Duration::from_millis(3))),
+                    _ if job % HOPELESS == HOPELESS - 1 => Err(TaskError::permanent("never")),
+                    _ => Ok(job),
+                }
             }
         })
         .observe(move |report| {
@@ -63,9 +77,9 @@ fn worker(engine: &Engine, ledger: &Ledger, n: u64) -> Worker {
         .expect("well put together")
 }
 
-/// Submits the work, lets workers do it while others die, calls `meanwhile` in the middle, and holds the ends against the
-/// ledger.
-async fn storm(name: &str, engine: &Engine, meanwhile: impl AsyncFnOnce()) {
+/// Submits the work, lets workers do it while others die, calls `meanwhile` with the ledger, and holds the ends against
+/// it.
+async fn storm(name: &str, engine: &Engine, meanwhile: impl AsyncFnOnce(&Ledger, u32)) {
     let (began, n) = (Instant::now(), executions());
     let quota = engine.quota("narrow").expect("a name");
     quota.create(QuotaLimits::concurrent(8)).await.expect("created");
@@ -78,15 +92,27 @@ async fn storm(name: &str, engine: &Engine, meanwhile: impl AsyncFnOnce()) {
 
     let ledger = Ledger::default();
     let stop = CancellationToken::new();
-    let steady = tokio::spawn(worker(engine, &ledger, 0).run_until(stop.clone().cancelled_owned()));
+    // All of them have work in their hands before anybody else may take the rest.
+    let mut doomed = Vec::new();
     for n in 1..=DEADLY {
-        let doomed = tokio::spawn(worker(engine, &ledger, n).run_until(std::future::pending()));
-        // Until it is at work, or nothing is left to do.
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        doomed.abort();
-        let _ = doomed.await;
+        let (tell, at_work) = oneshot::channel();
+        let worker = worker(engine, &ledger, n, Some(tell));
+        doomed.push((tokio::spawn(worker.run_until(std::future::pending())), at_work));
     }
-    meanwhile().await;
+    let mut dying = Vec::new();
+    for (worker, at_work) in doomed {
+        timeout(SOON, at_work).await.expect("in time").expect("it is at work");
+        dying.push(worker);
+    }
+    let steady = tokio::spawn(worker(engine, &ledger, 0, None).run_until(stop.clone().cancelled_owned()));
+    let deaths = async {
+        for worker in dying {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            worker.abort();
+            assert!(worker.await.is_err_and(|error| error.is_cancelled()), "it was killed at work");
+        }
+    };
+    tokio::join!(deaths, meanwhile(&ledger, n));
     let ended = async {
         for handle in &all {
             handle.wait().await.expect("known");
@@ -121,7 +147,7 @@ async fn storm(name: &str, engine: &Engine, meanwhile: impl AsyncFnOnce()) {
         submitted.as_secs_f64()
     );
     assert!(u64::from(untold) <= 16 * (DEADLY + 2), "{untold} ends were told to nobody");
-    assert!(reclaims > 0 || n < 2_000, "nobody was killed at work");
+    assert!(u64::from(reclaims) >= DEADLY, "{reclaims} taken over from {DEADLY} workers that were killed");
     let narrow = quota.status().await.expect("exists");
     assert_eq!(narrow.waiting, 0);
 }
@@ -130,7 +156,7 @@ async fn storm(name: &str, engine: &Engine, meanwhile: impl AsyncFnOnce()) {
 async fn every_execution_ends_once_whatever_its_workers_do() {
     let memory = MemoryBackend::new();
     let engine = Engine::with_backend(Arc::new(memory.clone())).await.expect("opens");
-    storm("memory", &engine, async || {}).await;
+    storm("memory", &engine, async |_, _| {}).await;
     assert_eq!(memory.model().audit(), Vec::<String>::new());
 }
 
@@ -140,10 +166,13 @@ async fn every_execution_ends_once_whatever_its_workers_do() {
 async fn every_execution_ends_once_also_when_the_server_is_killed() {
     let mut server = common::server(&["--appendonly", "yes", "--appendfsync", "always"]);
     let engine = Engine::connect(&format!("{}/0?partitions=4", server.url())).await.expect("opens");
-    storm("valkey", &engine, async || {
-        for _ in 0..2 {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+    storm("valkey", &engine, async |ledger, n| {
+        for share in [5, 2] {
+            while ledger.lock().len() < (n / share) as usize {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             server.kill();
+            assert!(ledger.lock().len() < n as usize, "nothing was left to do");
             // Longer than nothing, shorter than the lease.
             tokio::time::sleep(Duration::from_millis(100)).await;
             server.restart().expect("it starts again on its data");

@@ -11,7 +11,8 @@
 //! 6. the lease ends;
 //! 7. [`Admission::release`]: the slot is freed, and who waited for it is woken.
 //!
-//! Who is denied is [parked](Admission::park) until it is worth asking again. Questions fail closed: without an answer
+//! Who is denied is [parked](Admission::park) until it is worth asking again, and asked for
+//! [once more](Admission::ask_parked) then if it waits for a slot. Questions fail closed: without an answer
 //! nobody is admitted.
 //!
 //! The steps take several executions at once, in the order in which they wait, so that sixteen heads cost as many round
@@ -73,6 +74,8 @@ pub(crate) struct Denial {
     /// When to ask again; none is the block's default.
     pub(crate) until: Option<When>,
     pub(crate) detail: String,
+    /// What is asked once more when it is parked: all slots were taken, and one may have been freed meanwhile.
+    pub(crate) again: Option<AdmissionCandidate>,
 }
 
 /// A slot of a quota policy that a lease uses.
@@ -84,10 +87,10 @@ pub(crate) struct Slot {
     pub(crate) lease_epoch: LeaseEpoch,
 }
 
-/// A claim through admission.
-pub(crate) struct Admitted {
+/// A claim on its way to its handler.
+pub(crate) struct Claim {
     pub(crate) claim: NextClaim,
-    /// Present exactly when its policy caps concurrency.
+    /// Present exactly when it has a quota policy that caps concurrency.
     pub(crate) slot: Option<Slot>,
     /// When the claim was sent, the questions before it left out: its lease begins no earlier.
     pub(crate) asked_at: Instant,
@@ -96,9 +99,18 @@ pub(crate) struct Admitted {
 /// What became of some candidates.
 #[derive(Default)]
 pub(crate) struct Dealt {
-    pub(crate) claimed: Vec<Admitted>,
+    pub(crate) claimed: Vec<Claim>,
     /// Executions that left their queue, so that others stand at its head now.
     pub(crate) moved: usize,
+}
+
+/// What became of those who were denied.
+#[derive(Default)]
+pub(crate) struct Parked {
+    /// How many are out of their queue now.
+    pub(crate) moved: usize,
+    /// Of these, who is to be asked for once more.
+    pub(crate) again: Vec<AdmissionCandidate>,
 }
 
 /// A candidate that may still be claimed, and whether its policy gave it a slot.
@@ -122,9 +134,11 @@ impl Admission {
     pub(crate) async fn deal(&self, candidates: Vec<AdmissionCandidate>) -> Dealt {
         let mut dealt = Dealt::default();
         let (passed, denied) = self.ask_budgets(candidates).await;
-        dealt.moved += self.park(denied).await;
-        let (passed, denied) = self.ask_quotas(passed).await;
-        dealt.moved += self.park(denied).await;
+        dealt.moved += self.park(denied).await.moved;
+        let (mut passed, denied) = self.ask_quotas(passed).await;
+        let parked = self.park(denied).await;
+        dealt.moved += parked.moved;
+        passed.extend(self.ask_parked(parked.again).await);
         let granted = self.grant(passed).await;
         dealt.moved += granted.len();
         dealt.claimed = self.claim(granted).await;
@@ -161,11 +175,22 @@ impl Admission {
                 Some((wait, id)) => {
                     let detail = format!("budget {id}: {}", wait.why("exhausted"));
                     let reason = BlockReason::WaitingForBudget;
-                    denied.push((candidate.execution_id, Denial { reason, until: wait.until(), detail }));
+                    denied.push((candidate.execution_id, Denial { reason, until: wait.until(), detail, again: None }));
                 }
             }
         }
         (passed, denied)
+    }
+
+    /// What step 3 asks for a candidate.
+    fn question(&self, candidate: &AdmissionCandidate) -> Option<Operation> {
+        Some(Operation::CheckAdmission(CheckAdmissionArgs {
+            quota_policy_id: candidate.quota_policy_id.clone()?,
+            execution_id: candidate.execution_id,
+            attempt_index: candidate.attempt_index,
+            lease_epoch: candidate.lease_epoch,
+            slot_ttl_ms: millis(GRANT) + self.lease_ms + MARGIN_MS,
+        }))
     }
 
     /// Step 3, in the order of the candidates.
@@ -173,16 +198,7 @@ impl Admission {
         &self,
         candidates: Vec<AdmissionCandidate>,
     ) -> (Vec<Passed>, Vec<(ExecutionId, Denial)>) {
-        let slot_ttl_ms = millis(GRANT) + self.lease_ms + MARGIN_MS;
-        let questions = candidates.iter().filter_map(|c| {
-            Some(Operation::CheckAdmission(CheckAdmissionArgs {
-                quota_policy_id: c.quota_policy_id.clone()?,
-                execution_id: c.execution_id,
-                attempt_index: c.attempt_index,
-                lease_epoch: c.lease_epoch,
-                slot_ttl_ms,
-            }))
-        });
+        let questions = candidates.iter().filter_map(|c| self.question(c));
         let mut answers = together(&self.engine, questions.collect(), ASKED_AGAIN).await.into_iter();
         let (mut passed, mut denied) = (Vec::new(), Vec::new());
         for candidate in candidates {
@@ -190,6 +206,7 @@ impl Admission {
                 passed.push(Passed { candidate, slot: false });
                 continue;
             };
+            let mut is_full = false;
             let (wait, full) = match answers.next() {
                 Some(Ok(Outcome::CheckAdmission(CheckAdmissionResult::Admitted { slot_expires_at }))) => {
                     passed.push(Passed { candidate, slot: slot_expires_at.is_some() });
@@ -200,23 +217,28 @@ impl Admission {
                 }
                 Some(Ok(Outcome::CheckAdmission(CheckAdmissionResult::ConcurrencyExceeded {
                     retry_after_ms, ..
-                }))) => (Wait::Told(retry_after_ms), "all its slots are taken"),
+                }))) => {
+                    is_full = true;
+                    (Wait::Told(retry_after_ms), "all its slots are taken")
+                }
                 Some(Err(error)) => (Wait::after(&error), ""),
                 Some(Ok(_)) | None => (Wait::Unknown, ""),
             };
             let detail = format!("quota policy {policy}: {}", wait.why(full));
-            let reason = BlockReason::WaitingForQuota;
-            denied.push((candidate.execution_id, Denial { reason, until: wait.until(), detail }));
+            let (reason, execution_id) = (BlockReason::WaitingForQuota, candidate.execution_id);
+            let again = is_full.then_some(candidate);
+            denied.push((execution_id, Denial { reason, until: wait.until(), detail, again }));
         }
         (passed, denied)
     }
 
-    /// Blocks those who were denied; how many are out of their queue now.
-    pub(crate) async fn park(&self, denied: Vec<(ExecutionId, Denial)>) -> usize {
+    /// Blocks those who were denied.
+    pub(crate) async fn park(&self, mut denied: Vec<(ExecutionId, Denial)>) -> Parked {
         let due: Vec<(u16, When)> = denied
             .iter()
             .map(|(execution_id, denial)| (execution_id.partition(), denial.until.unwrap_or(When::After(UNKNOWN_MS))))
             .collect();
+        let again: Vec<_> = denied.iter_mut().map(|(_, denial)| denial.again.take()).collect();
         let blocks = denied.into_iter().map(|(execution_id, denial)| {
             Operation::BlockExecution(
                 BlockExecutionArgs::builder()
@@ -232,15 +254,43 @@ impl Admission {
         for (partition, until) in due {
             self.engine.agenda().armed_when(partition, [until]);
         }
-        answers
-            .iter()
-            .filter(|answer| match answer {
-                Ok(Outcome::BlockExecution(BlockExecutionResult::Blocked { .. })) => true,
+        let mut parked = Parked::default();
+        for (answer, again) in answers.into_iter().zip(again) {
+            match answer {
+                Ok(Outcome::BlockExecution(BlockExecutionResult::Blocked { .. })) => {
+                    parked.moved += 1;
+                    parked.again.extend(again);
+                }
                 // Refused: it is in nobody's queue any more.
-                Err(error) => error.refusal().is_some(),
-                Ok(_) => false,
+                Err(error) if error.refusal().is_some() => parked.moved += 1,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        parked
+    }
+
+    /// Step 3 once more for those who were parked because all slots were taken. One that was freed between the denial and
+    /// the block woke nobody: who was not blocked yet answered that, and had lost its place among those who wait. From
+    /// now on it is there again and blocked, so that no wake misses it. Who gets a slot is let go and goes on to step 4.
+    pub(crate) async fn ask_parked(&self, parked: Vec<AdmissionCandidate>) -> Vec<Passed> {
+        let questions = parked.iter().filter_map(|candidate| self.question(candidate)).collect();
+        let answers = together(&self.engine, questions, ASKED_AGAIN).await;
+        let admitted: Vec<Passed> = parked
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(candidate, answer)| match answer {
+                Ok(Outcome::CheckAdmission(CheckAdmissionResult::Admitted { slot_expires_at })) => {
+                    Some(Passed { candidate, slot: slot_expires_at.is_some() })
+                }
+                _ => None,
             })
-            .count()
+            .collect();
+        let unblocks = admitted.iter().map(|passed| {
+            let (execution_id, reason) = (passed.candidate.execution_id, BlockReason::WaitingForQuota);
+            Operation::UnblockExecution(UnblockExecutionArgs { execution_id, reason })
+        });
+        let answers = together(&self.engine, unblocks.collect(), REPEATS).await;
+        admitted.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(passed, _)| passed).collect()
     }
 
     /// Step 4, its first half. Who is refused is dropped: somebody else was faster, or it left its queue.
@@ -282,7 +332,7 @@ impl Admission {
     }
 
     /// Step 4, its second half, and step 5 for those that are not what was asked for.
-    pub(crate) async fn claim(&self, granted: Vec<Passed>) -> Vec<Admitted> {
+    pub(crate) async fn claim(&self, granted: Vec<Passed>) -> Vec<Claim> {
         let claims = granted.iter().map(|g| {
             let (execution_id, lease_ttl_ms, lease_id) = (g.candidate.execution_id, self.lease_ms, LeaseId::new());
             let (worker_id, worker_instance_id) = (self.worker_id.clone(), self.instance.clone());
@@ -337,7 +387,7 @@ impl Admission {
             let slot = candidate.quota_policy_id.clone().filter(|_| slot).map(|policy| Slot::of(policy, &claim));
             let asked_for = (candidate.attempt_index, candidate.lease_epoch);
             others.extend(slot.iter().filter(|s| (s.attempt_index, s.lease_epoch) != asked_for).cloned());
-            admitted.push(Admitted { claim, slot, asked_at });
+            admitted.push(Claim { claim, slot, asked_at });
         }
         self.refresh(&others).await;
         admitted

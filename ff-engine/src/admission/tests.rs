@@ -112,7 +112,7 @@ impl Bench {
     }
 
     /// Steps 1 to 4 by one process for everything that is listed.
-    async fn take(&self, process: &Admission) -> Vec<Admitted> {
+    async fn take(&self, process: &Admission) -> Vec<Claim> {
         process.deal(self.list().await).await.claimed
     }
 
@@ -364,7 +364,7 @@ async fn a_block_that_lands_after_anothers_admission_voids_its_grant() {
     let (passed, _) = b.ask_quotas(bench.list().await).await;
     let granted = b.grant(passed).await;
     assert_eq!(granted.len(), 1);
-    assert_eq!(a.park(denied).await, 1);
+    assert_eq!(a.park(denied).await.moved, 1);
     assert!(b.claim(granted).await.is_empty(), "its claim is refused");
     assert_eq!((bench.state(x).await, bench.counts().await), (PublicState::RateLimited, (1, 2, 0)));
     bench.finish(&b, &[w, x]).await;
@@ -382,14 +382,60 @@ async fn a_wake_between_denial_and_block_goes_to_the_next_waiter() {
     let (_, mut denied) = a.ask_quotas(list).await;
     assert_eq!(denied.len(), 2);
     let of_x = denied.remove(0);
-    assert_eq!((of_x.0, a.park(denied).await), (x, 1));
+    assert_eq!((of_x.0, a.park(denied).await.moved), (x, 1));
     bench.complete(&holder.claim).await;
     // x is first on the list and not blocked yet: z is woken in its place.
     a.release(holder.slot.as_ref().expect("capped")).await;
-    assert_eq!(a.park(vec![of_x]).await, 1);
+    assert_eq!(a.park(vec![of_x]).await.moved, 1);
     assert_eq!((bench.listed().await, bench.state(x).await), (vec![z], PublicState::RateLimited));
     bench.finish(&b, &[w, x, z]).await;
     assert_eq!(bench.counts().await, (0, 3, 0));
+}
+
+#[tokio::test]
+async fn a_wake_between_denial_and_block_is_made_good_by_asking_once_more() {
+    let bench = Bench::capped(1).await;
+    let w = bench.submit().await;
+    let (a, b) = (bench.process("a"), bench.process("b"));
+    let holder = bench.take(&b).await.remove(0);
+    let x = bench.submit().await;
+    let (_, denied) = a.ask_quotas(bench.list().await).await;
+    // Nobody else waits: the slot is free, and nobody is woken for it.
+    bench.complete(&holder.claim).await;
+    b.release(holder.slot.as_ref().expect("capped")).await;
+    let parked = a.park(denied).await;
+    assert_eq!((parked.moved, bench.state(x).await, bench.counts().await), (1, PublicState::RateLimited, (0, 1, 0)));
+    let passed = a.ask_parked(parked.again).await;
+    assert_eq!((passed.len(), bench.counts().await), (1, (1, 2, 0)));
+    let claimed = a.claim(a.grant(passed).await).await;
+    assert_eq!(claimed.len(), 1, "no time had to pass");
+    bench.complete(&claimed[0].claim).await;
+    a.release(claimed[0].slot.as_ref().expect("capped")).await;
+    bench.finish(&b, &[w, x]).await;
+    assert_eq!(bench.counts().await, (0, 2, 0));
+}
+
+#[tokio::test]
+async fn who_is_denied_once_more_waits_again_and_is_woken() {
+    let bench = Bench::capped(1).await;
+    let _ = bench.submit().await;
+    let (a, b) = (bench.process("a"), bench.process("b"));
+    let holder = bench.take(&b).await.remove(0);
+    let (x, y) = (bench.submit().await, bench.submit().await);
+    let mut list = bench.list().await;
+    let of_y = list.split_off(1);
+    let (_, denied) = a.ask_quotas(list).await;
+    // The slot is freed, and taken by another before x is parked: x is not on the list of waiters any more.
+    bench.complete(&holder.claim).await;
+    b.release(holder.slot.as_ref().expect("capped")).await;
+    let holder = b.deal(of_y).await.claimed.remove(0);
+    assert_eq!((claimed_of(&holder.claim).execution_id, bench.counts().await), (y, (1, 2, 0)));
+    let parked = a.park(denied).await;
+    assert!(a.ask_parked(parked.again).await.is_empty());
+    assert_eq!(bench.counts().await, (1, 2, 1), "x waits again");
+    bench.complete(&holder.claim).await;
+    b.release(holder.slot.as_ref().expect("capped")).await;
+    assert_eq!(bench.listed().await, [x], "and is woken at once");
 }
 
 #[tokio::test]
@@ -413,7 +459,7 @@ async fn two_processes_that_ask_for_one_use_one_slot_and_one_charge() {
     let (a, b) = (bench.process("a"), bench.process("b"));
     let (for_a, for_b) = (bench.list().await, bench.list().await);
     let (from_a, from_b) = tokio::join!(a.deal(for_a), b.deal(for_b));
-    let mut winners: Vec<Admitted> = from_a.claimed.into_iter().chain(from_b.claimed).collect();
+    let mut winners: Vec<Claim> = from_a.claimed.into_iter().chain(from_b.claimed).collect();
     assert_eq!((winners.len(), bench.counts().await), (1, (1, 1, 0)));
     let winner = winners.remove(0);
     bench.complete(&winner.claim).await;
@@ -557,7 +603,8 @@ async fn whatever_step_a_process_dies_behind_everything_ends_and_no_slot_is_left
         if step >= 1 {
             let (passed, denied) = dying.ask_quotas(list).await;
             if step >= 2 {
-                dying.park(denied).await;
+                let parked = dying.park(denied).await;
+                assert!(dying.ask_parked(parked.again).await.is_empty(), "no slot was freed");
             }
             if step >= 3 {
                 let granted = dying.grant(passed).await;

@@ -5,9 +5,10 @@
 //! 3. [Flows](flows)
 //! 4. [Suspension and signed callbacks](suspension)
 //! 5. [Budgets and quotas](budgets)
-//! 6. [Testing](testing)
-//! 7. [Operating](operating)
-//! 8. [Writing your own backend](backends)
+//! 6. [Recipes, and what things are called](recipes)
+//! 7. [Testing](testing)
+//! 8. [Operating](operating)
+//! 9. [Writing your own backend](backends)
 
 #[doc = include_str!("getting_started.md")]
 pub mod getting_started {}
@@ -23,6 +24,10 @@ pub mod suspension {}
 
 #[doc = include_str!("budgets.md")]
 pub mod budgets {}
+
+#[cfg(feature = "memory")]
+#[doc = include_str!("recipes.md")]
+pub mod recipes {}
 
 #[cfg(feature = "memory")]
 #[doc = include_str!("testing.md")]

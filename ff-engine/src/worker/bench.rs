@@ -22,8 +22,7 @@ impl Bench {
     pub(crate) fn new(worker: Worker) -> Self {
         let core = worker.core;
         core.leases.by_hand();
-        let lanes = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
-        let running = core.engine.running(lanes, core.capabilities.clone());
+        let running = core.engine.running(core.serving());
         Self { turns: Turns::new(&core.lanes), core, _running: running }
     }
 

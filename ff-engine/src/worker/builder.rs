@@ -8,6 +8,7 @@ use std::time::Duration;
 use ff_core::bounds;
 use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
 use ff_core::policy::Capabilities;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -181,7 +182,8 @@ impl WorkerBuilder {
     }
 
     /// Runs this function for executions of this kind. One that is claimed and has no handler is put back and held back
-    /// for 5 s, so that a newer worker can take it while an older one is still around.
+    /// for 5 s, so that a newer worker can take it while an older one is still around; for twice as long each time that
+    /// this worker meets it again, up to 10 minutes.
     pub fn handler<T, O, F, Fut>(mut self, kind: impl Into<String>, function: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
@@ -246,6 +248,7 @@ impl WorkerBuilder {
             drain: self.drain,
             grace: self.grace,
             handlers: self.handlers,
+            unhandled: Mutex::default(),
             shutdown: CancellationToken::new(),
             counters: Counters::default(),
         };

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
-use ff_core::contracts::{AdmissionCandidate, ClaimNextArgs, ClaimNextResult, ClaimSlot, NextClaim};
+use ff_core::contracts::{AdmissionCandidate, ClaimNextArgs, ClaimNextResult, ClaimSlot};
 use ff_core::ids::LaneId;
+use ff_core::operation::{Operation, Outcome};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::run::Core;
-use crate::admission::{Admitted, Slot};
+use crate::admission::Claim;
+use crate::agenda;
 use crate::error::Result;
-use crate::repeat::call;
+use crate::repeat::{BATCH, REPEATS, call, together};
 
 /// Claims by which lanes of unlike weights are compared: all weights divide into it finely enough.
 const STRIDE: u64 = 1 << 20;
@@ -25,11 +27,12 @@ pub(super) struct Round {
     pub(super) more: bool,
 }
 
-/// A claim on its way to its handler, with the slot that goes with it and the time when it was asked for.
-pub(super) struct Claim {
-    pub(super) claim: NextClaim,
-    pub(super) slot: Option<Slot>,
-    pub(super) asked_at: Instant,
+/// A claim that was sent.
+struct Asked {
+    lane: usize,
+    slots: usize,
+    at: Instant,
+    due: agenda::Asked,
 }
 
 /// Whose turn it is.
@@ -151,6 +154,63 @@ impl Core {
         Ok(round)
     }
 
+    /// Looks at each lane in each partition, at many at once: for a worker that had nothing to do and is told that there is
+    /// work somewhere. Of each only one is claimed, so that it takes no more than it has room for; it ends with the first
+    /// that have something.
+    pub(super) async fn search(
+        &self,
+        free: usize,
+        turns: &mut Turns,
+        stop: &CancellationToken,
+        mut take: impl FnMut(Claim),
+    ) -> Result<Round> {
+        let mut round = Round::default();
+        turns.unserved.clear();
+        let partitions = self.engine.partitions().end;
+        let first = turns.partition % partitions.max(1);
+        turns.partition = (first + 1) % partitions.max(1);
+        let in_turn = (0..partitions).map(|offset| (first + offset) % partitions);
+        let queues: Vec<(usize, u16)> = turns
+            .order()
+            .into_iter()
+            .flat_map(|lane| in_turn.clone().map(move |partition| (lane, partition)))
+            .collect();
+        for together_asked in queues.chunks(free.clamp(1, BATCH)) {
+            if stop.is_cancelled() {
+                break;
+            }
+            let (mut asked, mut questions) = (Vec::new(), Vec::new());
+            for (lane, partition) in together_asked {
+                let Some(args) = self.question(*lane, *partition, 1) else { continue };
+                let due = self.engine.agenda().asks(*partition);
+                asked.push(Asked { lane: *lane, slots: 1, at: Instant::now(), due });
+                questions.push(Operation::ClaimNext(args));
+            }
+            let mut failed = None;
+            for (asked, answer) in asked.into_iter().zip(together(&self.engine, questions, REPEATS).await) {
+                let lane = asked.lane;
+                match answer {
+                    // What others of these took is worked on in any case.
+                    Err(error) => failed = failed.or(Some(error)),
+                    Ok(Outcome::ClaimNext(answer)) => {
+                        let found = self.found(asked, answer, turns, &mut round, &mut take).await;
+                        round.more |= found.more;
+                        turns.served(lane, found.claimed);
+                    }
+                    Ok(_) => {}
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            if round.claimed > 0 || round.more {
+                return Ok(round);
+            }
+        }
+        (0..self.lanes.len()).for_each(|lane| turns.idle(lane));
+        Ok(round)
+    }
+
     /// A small look, for when nothing says that there is work: a wake-up may have been lost. At most `looks` queues, in
     /// turn.
     pub(super) async fn glance(
@@ -196,9 +256,7 @@ impl Core {
         }
         let dealt = self.admission.deal(candidates).await;
         let claimed = dealt.claimed.len();
-        for Admitted { claim, slot, asked_at } in dealt.claimed {
-            take(Claim { claim, slot, asked_at });
-        }
+        dealt.claimed.into_iter().for_each(&mut *take);
         round.claimed += claimed;
         // Others stand at the heads now.
         round.more |= dealt.moved > 0;
@@ -215,8 +273,16 @@ impl Core {
         round: &mut Round,
         take: &mut impl FnMut(Claim),
     ) -> Result<Round> {
-        let Some((lane_id, _)) = self.lanes.get(lane) else { return Ok(Round::default()) };
-        let args = ClaimNextArgs {
+        let Some(args) = self.question(lane, partition, slots) else { return Ok(Round::default()) };
+        let asked = Asked { lane, slots, at: Instant::now(), due: self.engine.agenda().asks(partition) };
+        let answer = call!(self.engine, claim_next(args))?;
+        Ok(self.found(asked, answer, turns, round, take).await)
+    }
+
+    /// The claim of at most `slots` of a lane in a partition.
+    fn question(&self, lane: usize, partition: u16, slots: usize) -> Option<ClaimNextArgs> {
+        let (lane_id, _) = self.lanes.get(lane)?;
+        Some(ClaimNextArgs {
             partition,
             lane_id: lane_id.clone(),
             worker_id: self.worker_id.clone(),
@@ -224,24 +290,32 @@ impl Core {
             capabilities: self.capabilities.clone(),
             slots: (0..slots.min(ClaimNextArgs::MAX_SLOTS)).map(|_| ClaimSlot::new()).collect(),
             lease_ttl_ms: self.leases.ttl_ms(),
-        };
-        let asked_at = Instant::now();
-        let asked = self.engine.agenda().asks(partition);
-        let ClaimNextResult { claimed, mut needs_admission, ready_remaining, next_due_at } =
-            call!(self.engine, claim_next(args))?;
-        self.engine.agenda().seen(asked, next_due_at);
+        })
+    }
+
+    /// Hands over what a claim found, and admits what it listed.
+    async fn found(
+        &self,
+        asked: Asked,
+        answer: ClaimNextResult,
+        turns: &mut Turns,
+        round: &mut Round,
+        take: &mut impl FnMut(Claim),
+    ) -> Round {
+        let ClaimNextResult { claimed, mut needs_admission, ready_remaining, next_due_at } = answer;
+        self.engine.agenda().seen(asked.due, next_due_at);
         let mut found = Round { claimed: claimed.len(), more: ready_remaining > 0 };
         round.claimed += claimed.len();
         for claim in claimed {
-            take(Claim { claim, slot: None, asked_at });
+            take(Claim { claim, slot: None, asked_at: asked.at });
         }
-        let left = slots - found.claimed.min(slots);
+        let left = asked.slots - found.claimed.min(asked.slots);
         let later = needs_admission.split_off(left.min(needs_admission.len()));
         found.more |= !later.is_empty();
-        turns.unserved.extend(later.into_iter().map(|candidate| (lane, candidate)));
+        turns.unserved.extend(later.into_iter().map(|candidate| (asked.lane, candidate)));
         turns.unserved.truncate(MAX_UNSERVED);
         found.claimed += self.admit(needs_admission, round, take).await;
-        Ok(found)
+        found
     }
 }
 

@@ -413,9 +413,10 @@ fn why(error: &EngineError) -> StopReason {
 
 #[cfg(all(test, feature = "memory"))]
 mod tests {
-    use super::super::claims::{Claim, Turns};
+    use super::super::claims::Turns;
     use super::super::{Context, TaskError, Worker};
     use super::*;
+    use crate::admission::Claim;
 
     #[tokio::test]
     async fn a_lease_is_let_go_when_its_work_unwinds() {

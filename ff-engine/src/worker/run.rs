@@ -1,6 +1,6 @@
 //! The worker's loop: feed the handlers, end what they end, drain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,41 +15,54 @@ use ff_core::contracts::{
     RevokeLeaseArgs, RevokeLeaseResult,
 };
 use ff_core::error::EngineError;
-use ff_core::ids::{LaneId, WorkerId, WorkerInstanceId};
+use ff_core::ids::{ExecutionId, LaneId, WorkerId, WorkerInstanceId};
 use ff_core::policy::Capabilities;
 use ff_core::refusal::{Class, Code};
 use ff_core::state::{BlockReason, PublicState};
 use ff_core::time::{Clock, SystemClock, When};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::claims::{Claim, Turns};
+use super::claims::Turns;
 use super::context::Resumed;
 use super::handler::Handler;
 use super::leases::{Leases, Stop, StopReason};
 use super::outcome::Kind;
 use super::report::{AttemptEnd, AttemptReport, Observer};
 use super::{Context, TaskError, Worker};
-use crate::admission::Admission;
-use crate::engine::Engine;
+use crate::admission::{Admission, Claim};
+use crate::engine::{Engine, Serving};
 use crate::error::{Error, Result};
 use crate::payload::JSON;
-use crate::repeat::call;
+use crate::repeat::{call, is_transport};
 use crate::wake::Sleep;
 
-/// How long an execution is put back that no handler here is for.
+/// How long an execution is put back at first that no handler here is for; then twice as long each time it comes again,
+/// up to the longest.
 const NO_HANDLER_MS: u64 = 5_000;
+const LONGEST_NO_HANDLER_MS: u64 = 600_000;
+/// Executions of which a worker remembers that it had no handler for them. Beyond that it begins anew.
+const MAX_UNHANDLED: usize = 10_000;
+/// How long an execution is put back of which the store cannot say what its handler must know: that takes an operator.
+const UNREADABLE_MS: u64 = 60_000;
 /// How long to wait before the store is asked again that was not reached, all repeats included.
 const UNREACHED: Duration = Duration::from_secs(1);
+
+/// More queues than these are not looked at twice when a worker starts, if listening for wake-ups begins within this time.
+const MANY_QUEUES: usize = 64;
+const LISTENS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Queues that an idle worker looks at in a second although nothing says that there is work: a wake-up may be lost.
 const IDLE_LOOKS: usize = 1;
 
 /// Waiting executions of a partition among which the oldest of a lane is looked for.
 const OLDEST_OF: u32 = 100;
+/// Pages without any that are passed over for them.
+const OLDEST_PAGES: usize = 100;
 
 /// How often a wake-up that was in vain is passed on to other workers: backends that poll send many.
 const PASS_ON: Duration = Duration::from_millis(200);
@@ -68,6 +81,8 @@ pub(crate) struct Core {
     /// Whether it also does the background work of the store.
     pub(super) maintenance: bool,
     pub(super) handlers: BTreeMap<String, Handler>,
+    /// How often executions came that it has no handler for.
+    pub(super) unhandled: Mutex<HashMap<ExecutionId, u32>>,
     pub(super) leases: Arc<Leases>,
     pub(super) admission: Arc<Admission>,
     pub(super) observer: Option<Observer>,
@@ -123,8 +138,7 @@ fn count(counter: &AtomicU64) {
 pub(super) async fn run(worker: Worker, shutdown: impl Future<Output = ()>) -> Result<WorkerReport> {
     let core = worker.core;
     let over = CancellationToken::new();
-    let lanes = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
-    let _running = core.engine.running(lanes, core.capabilities.clone());
+    let _running = core.engine.running(core.serving());
     // Both end with this future, however it ends.
     let renewal = AbortOnDropHandle::new(tokio::spawn({
         let (leases, over) = (Arc::clone(&core.leases), over.clone());
@@ -170,8 +184,16 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
     let stop = &core.shutdown;
     let lanes: Vec<LaneId> = core.lanes.iter().map(|(lane, _)| lane.clone()).collect();
     let agenda = core.engine.agenda();
-    // A full look is called for: at first, after a wake-up, and while there is work.
-    let (mut full, mut told, mut passed_on) = (true, false, None::<Instant>);
+    // Wake-ups are listened for before the first look. Where the backend tells when it begins to, and a look is dear, that
+    // is waited for: otherwise there would be a second look then.
+    let queues = lanes.len() * usize::from(core.engine.partitions().end);
+    let listens = if queues > MANY_QUEUES { LISTENS_WITHIN } else { Duration::ZERO };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = core.engine.backend().wait_for_work(&lanes, listens) => {}
+    }
+    // A full look is called for: at first, after a wake-up, and while there is work. `many` is what the last one saw.
+    let (mut full, mut many, mut told, mut passed_on) = (true, false, false, None::<Instant>);
     while !stop.is_cancelled() {
         while let Some(joined) = tasks.try_join_next() {
             note(joined);
@@ -197,8 +219,10 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
         let take = |claim| {
             tasks.spawn(work(Arc::clone(core), claim));
         };
-        let looked = if full || agenda.is_busy() {
+        let looked = if many {
             core.claim(free, &mut turns, stop, take).await
+        } else if full || agenda.is_busy() {
+            core.search(free, &mut turns, stop, take).await
         } else {
             core.glance(free, IDLE_LOOKS, &mut turns, take).await
         };
@@ -229,7 +253,7 @@ async fn feed(core: &Arc<Core>, tasks: &mut JoinSet<()>) -> Result<()> {
             // More than can be taken here, or woken for something that is not for this worker: others should look.
             core.engine.more_work().notify_waiters();
         }
-        told = false;
+        (told, many) = (false, round.more);
         if round.claimed > 0 || round.more {
             full = true;
             // Others get their turn, also where no call ever waits.
@@ -314,7 +338,8 @@ async fn tell_lanes(core: &Core, every: Duration) {
                 gauge.set(*count as f64);
             }
             let waiting = counts.counts.get(&PublicState::Waiting).copied().unwrap_or_default();
-            if let Ok(age) = oldest(core, lane, waiting).await {
+            // What is not found is not told as nothing: the gauge keeps what it had.
+            if let Ok(Some(age)) = oldest(core, lane, waiting).await {
                 metrics::gauge!("ff_lane_oldest_seconds", "lane" => lane.to_string()).set(age.as_secs_f64());
             }
         }
@@ -322,25 +347,35 @@ async fn tell_lanes(core: &Core, every: Duration) {
     }
 }
 
-/// How long ago the oldest of the lane's waiting executions was created, by this process's clock; zero without any. Ids
-/// begin with the time at which they were made and lists go by id, so the first page of each partition has it, unless
-/// ids were given that do not.
-async fn oldest(core: &Core, lane: &LaneId, waiting: u64) -> Result<Duration, EngineError> {
+/// How long ago the oldest of the lane's waiting executions was created, by this process's clock; zero without any, none
+/// when it was not found. Ids begin with the time at which they were made and lists go by id, so the first ones of each
+/// partition have it, unless ids were given that do not.
+async fn oldest(core: &Core, lane: &LaneId, waiting: u64) -> Result<Option<Duration>, EngineError> {
     if waiting == 0 {
-        return Ok(Duration::ZERO);
+        return Ok(Some(Duration::ZERO));
     }
     let mut oldest = None;
     for partition in core.engine.partitions() {
-        let args = ListExecutionsArgs::builder()
-            .partition(partition)
-            .lane_id(lane.clone())
-            .public_state(PublicState::Waiting)
-            .limit(OLDEST_OF)
-            .build();
-        let page = call!(core.engine, list_executions(args))?;
-        oldest = page.executions.iter().map(|x| x.created_at).chain(oldest).min();
+        let mut cursor = None;
+        // A page may be empty although more remain: those before them are in other states.
+        for _ in 0..OLDEST_PAGES {
+            let args = ListExecutionsArgs::builder()
+                .partition(partition)
+                .lane_id(lane.clone())
+                .public_state(PublicState::Waiting)
+                .limit(OLDEST_OF)
+                .maybe_cursor(cursor.take())
+                .build();
+            let page = call!(core.engine, list_executions(args))?;
+            let found = !page.executions.is_empty();
+            oldest = page.executions.iter().map(|x| x.created_at).chain(oldest).min();
+            cursor = page.next_cursor;
+            if found || cursor.is_none() {
+                break;
+            }
+        }
     }
-    Ok(oldest.map_or(Duration::ZERO, |at| Duration::from_millis(SystemClock.now().since(at))))
+    Ok(oldest.map(|at| Duration::from_millis(SystemClock.now().since(at))))
 }
 
 /// One claimed execution, from its claim to its end or pause.
@@ -362,8 +397,10 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
         }
     };
     let Some(handler) = core.handlers.get(&claimed.kind).cloned() else {
-        tracing::warn!(kind = claimed.kind, execution = %claimed.execution_id, "no handler here for this kind");
-        let end = core.give_back(&claimed, resumed.as_ref(), GiveBack::NoHandler).await;
+        let wait_ms = core.wait_for_handler_ms(claimed.execution_id);
+        metrics::counter!("ff_no_handler_total", "kind" => claimed.kind.clone()).increment(1);
+        tracing::warn!(kind = claimed.kind, execution = %claimed.execution_id, wait_ms, "no handler here for this kind");
+        let end = core.give_back(&claimed, resumed.as_ref(), GiveBack::NoHandler { wait_ms }).await;
         core.leases.release(slot);
         core.observe(&claimed, end);
         return;
@@ -375,11 +412,26 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     let watch = AbortOnDropHandle::new(tokio::spawn(watch));
     // It must have set its timers before a handler that never awaits takes this thread.
     tokio::task::yield_now().await;
-    let failed_children = match core.failed_children(&claimed, resumed.as_ref()).await {
+    let failed_children = match core.failed_children(&claimed, resumed.as_ref(), &stop).await {
         Ok(failed) => failed,
-        Err(error) => {
-            drop((watch, hold));
-            let end = core.too_late(&claimed, &error).await;
+        Err(unknown) => {
+            drop(watch);
+            core.leases.ending(claimed.fence.lease_id, true);
+            let end = match (unknown, stop.reason()) {
+                (Unknown::Refused(error), _) => core.too_late(&claimed, &error).await,
+                (Unknown::Unreadable, _) => core.give_back(&claimed, resumed.as_ref(), GiveBack::Unreadable).await,
+                (Unknown::Stopped, Some(StopReason::Shutdown)) => {
+                    core.give_back(&claimed, resumed.as_ref(), GiveBack::Shutdown).await
+                }
+                (Unknown::Stopped, Some(StopReason::LeaseLost)) => {
+                    core.give_back(&claimed, resumed.as_ref(), GiveBack::LeaseLost).await
+                }
+                (Unknown::Stopped, _) => {
+                    count(&core.counters.lost);
+                    super::report::superseded(&core.engine, &claimed).await
+                }
+            };
+            drop(hold);
             core.observe(&claimed, end);
             return;
         }
@@ -414,27 +466,40 @@ pub(super) async fn work(core: Arc<Core>, claim: Claim) {
     core.observe(&claimed, end);
 }
 
+/// Why it is not known how the children of an execution went.
+enum Unknown {
+    /// The attempt is over, or the worker is.
+    Stopped,
+    /// The execution is gone.
+    Refused(EngineError),
+    /// The store cannot say it, and asking again would not help.
+    Unreadable,
+}
+
 /// Why an attempt is put back that is neither done nor failed.
 #[derive(Clone, Copy, Debug)]
 enum GiveBack {
-    NoHandler,
+    NoHandler { wait_ms: u64 },
     Shutdown,
     LeaseLost,
+    Unreadable,
 }
 
 impl GiveBack {
     const fn reason(self) -> &'static str {
         match self {
-            Self::NoHandler => "given back: no handler for its kind",
+            Self::NoHandler { .. } => "given back: no handler for its kind",
             Self::Shutdown => "given back: the worker shuts down",
             Self::LeaseLost => "given back: the worker could not renew its lease in time",
+            Self::Unreadable => "given back: the store cannot say how its children went",
         }
     }
 
     /// How long nobody shall get it.
     const fn wait_ms(self) -> u64 {
         match self {
-            Self::NoHandler => NO_HANDLER_MS,
+            Self::NoHandler { wait_ms } => wait_ms,
+            Self::Unreadable => UNREADABLE_MS,
             Self::Shutdown | Self::LeaseLost => 0,
         }
     }
@@ -447,6 +512,25 @@ async fn too_long(core: &Core, stop: &Stop) {
 }
 
 impl Core {
+    /// What it says of itself to its process.
+    pub(super) fn serving(&self) -> Serving {
+        let lanes = self.lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        Serving { lanes, capabilities: self.capabilities.clone(), kinds: self.handlers.keys().cloned().collect() }
+    }
+
+    /// How long an execution is put back that this worker has no handler for: the longer the oftener it came, so that one
+    /// that nobody has a handler for does not gather attempts for nothing.
+    fn wait_for_handler_ms(&self, execution_id: ExecutionId) -> u64 {
+        let mut all = self.unhandled.lock();
+        if all.len() >= MAX_UNHANDLED && !all.contains_key(&execution_id) {
+            all.clear();
+        }
+        let times = all.entry(execution_id).or_default();
+        let wait_ms = (NO_HANDLER_MS << (*times).min(16)).min(LONGEST_NO_HANDLER_MS);
+        *times += 1;
+        wait_ms
+    }
+
     fn observe(&self, claimed: &ClaimedExecution, end: AttemptEnd) {
         metrics::counter!("ff_attempts_total", "kind" => claimed.kind.clone(), "end" => end.as_str()).increment(1);
         if let Some(observer) = &self.observer {
@@ -650,21 +734,41 @@ impl Core {
     }
 
     /// How many incoming edges are impossible. After a delay that is asked: it may be the one that follows a wait for
-    /// children which had all ended.
+    /// children which had all ended. Without an answer the handler is not called, since it would take failed children for
+    /// done; the lease is kept meanwhile, and a store that is not reached is asked again for as long as it lives.
     async fn failed_children(
         &self,
         claimed: &ClaimedExecution,
         cause: Option<&ResumeCause>,
-    ) -> Result<u32, EngineError> {
+        stop: &Stop,
+    ) -> Result<u32, Unknown> {
         match cause {
-            Some(ResumeCause::ChildrenDone { impossible_count, .. }) => Ok(*impossible_count),
-            Some(ResumeCause::DelayOver) if claimed.flow_id.is_some() => {
-                let args = EvaluateFlowEligibilityArgs { execution_id: claimed.execution_id };
-                let EvaluateFlowEligibilityResult::Status { impossible_count, .. } =
-                    call!(self.engine, evaluate_flow_eligibility(args))?;
-                Ok(impossible_count)
+            Some(ResumeCause::ChildrenDone { impossible_count, .. }) => return Ok(*impossible_count),
+            Some(ResumeCause::DelayOver) if claimed.flow_id.is_some() => {}
+            _ => return Ok(0),
+        }
+        let execution_id = claimed.execution_id;
+        loop {
+            let args = EvaluateFlowEligibilityArgs { execution_id };
+            let answer = tokio::select! {
+                () = stop.token().cancelled() => return Err(Unknown::Stopped),
+                answer = async { call!(self.engine, evaluate_flow_eligibility(args)) } => answer,
+            };
+            match answer {
+                Ok(EvaluateFlowEligibilityResult::Status { impossible_count, .. }) => return Ok(impossible_count),
+                Err(error) if error.refusal().is_some() => return Err(Unknown::Refused(error)),
+                Err(error) if is_transport(&error) => {
+                    tracing::warn!(execution = %execution_id, %error, "how its children went is not known yet");
+                    tokio::select! {
+                        () = stop.token().cancelled() => return Err(Unknown::Stopped),
+                        () = tokio::time::sleep(UNREACHED) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(execution = %execution_id, %error, "how its children went cannot be read");
+                    return Err(Unknown::Unreadable);
+                }
             }
-            _ => Ok(0),
         }
     }
 }

@@ -1,5 +1,4 @@
 //! What operators and clients ask: why is it not running, run it again, label it, follow it, submit many, is all well.
-#![cfg(feature = "memory")]
 
 use std::time::Duration;
 
@@ -11,17 +10,11 @@ use ff_engine::{
     WorkerBuilder,
 };
 use futures::{StreamExt, TryStreamExt};
-use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::{memory, until};
 
 async fn engine() -> Engine {
-    Engine::connect("memory:?partitions=1").await.expect("an empty store")
-}
-
-async fn until(worker: WorkerBuilder, done: impl Future<Output = ()>) {
-    let worker = worker.build().expect("well put together");
-    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal of claims");
+    memory(1).await
 }
 
 fn quick(engine: &Engine) -> WorkerBuilder {

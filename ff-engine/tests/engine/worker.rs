@@ -1,5 +1,4 @@
 //! Workers on the in-memory backend: what becomes of work that fails, panics, pauses, or loses its worker.
-#![cfg(feature = "memory")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,21 +7,14 @@ use std::time::Duration;
 use ff_core::state::{EndCause, PublicState};
 use ff_engine::{
     Context, Engine, Error, Retries, SignalEffect, StopReason, Suspend, Suspended, SuspensionReason, TaskError, Worker,
-    WorkerBuilder, WorkerReport,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::{SOON, memory, until};
 
 async fn engine() -> Engine {
-    Engine::connect("memory:?partitions=4").await.expect("an empty store")
-}
-
-/// Runs a worker until what is asked of it is done.
-async fn until(worker: WorkerBuilder, done: impl Future<Output = ()>) -> WorkerReport {
-    let worker = worker.build().expect("well put together");
-    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal of claims")
+    memory(4).await
 }
 
 #[tokio::test]

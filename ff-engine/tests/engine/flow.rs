@@ -1,5 +1,4 @@
 //! Flows on the in-memory backend: order, data, size, cancellation.
-#![cfg(feature = "memory")]
 
 use std::time::Duration;
 
@@ -8,10 +7,10 @@ use ff_core::state::PublicState;
 use ff_engine::{Context, Engine, Error, TaskError, Worker, WorkerBuilder};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::{SOON, memory, until};
 
 async fn engine() -> Engine {
-    Engine::connect("memory:?partitions=4").await.expect("an empty store")
+    memory(4).await
 }
 
 fn worker(engine: &Engine) -> WorkerBuilder {
@@ -25,11 +24,6 @@ fn worker(engine: &Engine) -> WorkerBuilder {
             Ok::<_, TaskError>(sum)
         })
         .handler("fail", |_: Context, (): ()| async move { Err::<(), _>(TaskError::permanent("on purpose")) })
-}
-
-async fn until(worker: WorkerBuilder, done: impl Future<Output = ()>) {
-    let worker = worker.build().expect("well put together");
-    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal of claims");
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
 //! Workers and admission-controlled executions: budgets stop them, quota policies let them in one by one.
-#![cfg(feature = "memory")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,26 +6,14 @@ use std::time::Duration;
 
 use ff_core::state::PublicState;
 use ff_engine::{
-    BudgetLimits, Context, Engine, Handle, QuotaLimits, ReportUsageResult, Retries, Suspend, Suspended, TaskError,
-    TimeoutBehavior, Worker, WorkerBuilder, WorkerReport,
+    BudgetLimits, Context, Engine, QuotaLimits, ReportUsageResult, Retries, Suspend, Suspended, TaskError,
+    TimeoutBehavior, Worker,
 };
-use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::{ended, memory, until};
 
 async fn engine() -> Engine {
-    Engine::connect("memory:?partitions=4").await.expect("an empty store")
-}
-
-async fn until(worker: WorkerBuilder, done: impl Future<Output = ()>) -> WorkerReport {
-    let worker = worker.build().expect("well put together");
-    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal of claims")
-}
-
-async fn ended(handles: &[Handle]) {
-    for handle in handles {
-        handle.wait().await.expect("known");
-    }
+    memory(4).await
 }
 
 #[tokio::test]

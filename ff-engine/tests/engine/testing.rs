@@ -1,5 +1,4 @@
 //! How users test their workflows: time passes when the test says so, and months take milliseconds.
-#![cfg(feature = "memory")]
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +64,7 @@ async fn a_workflow_of_weeks_is_tested_in_milliseconds() {
     test.assert_failed(&unpaid, "unpaid").await;
     assert_eq!(test.elapsed(), 21 * DAY);
     test.assert_sound();
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

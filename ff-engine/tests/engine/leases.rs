@@ -1,5 +1,4 @@
 //! How handlers hear that their work is over, and what becomes of answers that come too late.
-#![cfg(feature = "memory")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(60);
+use crate::common::{SOON, memory};
 
 async fn engine() -> Engine {
-    Engine::connect("memory:?partitions=2").await.expect("an empty store")
+    memory(2).await
 }
 
 /// A worker whose handler waits to be told to stop and says why.

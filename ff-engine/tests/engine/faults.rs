@@ -1,10 +1,9 @@
 //! Lost answers, slow questions, failing partitions, mistakes of callers: what a worker and its engine make of them.
-#![cfg(feature = "memory")]
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ff_backend_memory::MemoryBackend;
@@ -16,15 +15,15 @@ use ff_core::layer::{Layer, Layered};
 use ff_core::operation::{OpName, Operation, Outcome, dispatch};
 use ff_core::state::{BlockReason, PublicState};
 use ff_engine::{
-    AttemptEnd, BudgetLimits, Context, Engine, QuotaLimits, Retries, StopReason, Suspend, Suspended, TaskError, Worker,
-    WorkerBuilder,
+    AttemptEnd, BudgetLimits, Context, Engine, Handle, QuotaLimits, Retries, StopReason, Suspend, Suspended, TaskError,
+    Worker, WorkerBuilder,
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(120);
+use crate::common::{SOON, until};
 
 /// What becomes of a call.
 enum Fate {
@@ -70,11 +69,6 @@ async fn engine(fate: impl Fn(&Operation) -> Fate + Send + Sync + 'static) -> En
 
 async fn plain() -> Engine {
     engine(|_| Fate::Done).await
-}
-
-async fn until(worker: WorkerBuilder, done: impl Future<Output = ()>) {
-    let worker = worker.build().expect("well put together");
-    timeout(SOON, worker.run_until(done)).await.expect("in time").expect("no refusal of claims");
 }
 
 /// A handler that says how it was called, then never ends; and where it says so.
@@ -197,6 +191,26 @@ async fn what_no_handler_was_for_is_held_back_and_begins_from_its_beginning() {
 }
 
 #[tokio::test]
+async fn what_nobody_has_a_handler_for_comes_ever_less_often_and_says_why() {
+    let test = Engine::in_memory().await.expect("a store");
+    test.serve(Worker::builder(&test).handler("other", |_: Context, (): ()| async move { Ok::<_, TaskError>(()) }))
+        .expect("well put together");
+    let job = test.execution("job", &()).submit().await.expect("submitted");
+    let text = job.explain().await.expect("known").to_string();
+    assert!(text.contains("no worker of lane default in this process has a handler for the kind \"job\""), "{text}");
+    test.advance(Duration::from_secs(6)).await.expect("time passes");
+    assert_eq!(job.describe().await.expect("known").attempt_count, 2, "once, and again after 5 s");
+    test.advance(Duration::from_secs(3_600)).await.expect("time passes");
+    let now = job.describe().await.expect("known");
+    // After 5, 10, 20, .. 320 s, and every 10 minutes from then on; not every 5 s.
+    assert_eq!(now.attempt_count, 12, "{now:?}");
+    let text = job.explain().await.expect("known").to_string();
+    assert!(text.contains("waiting_for_capable_worker") && text.contains("no handler for the kind"), "{text}");
+    let error = test.finish(&job).await.expect_err("it never ends");
+    assert!(error.to_string().contains("no handler for the kind"), "{error}");
+}
+
+#[tokio::test]
 async fn usage_is_counted_once_when_the_answer_is_lost() {
     let calls = Arc::new(AtomicU32::new(0));
     let engine = engine({
@@ -232,20 +246,25 @@ async fn to_fail_because_the_lease_was_lost_is_no_failure_of_the_work() {
     .await;
     // Without retries: a failure would be the end of it.
     let job = engine.execution("job", &()).submit().await.expect("submitted");
+    let (tell, mut told) = mpsc::unbounded_channel();
     let worker = Worker::builder(&engine).lease(Duration::from_millis(300)).handler("job", {
         move |ctx: Context, (): ()| {
-            let renewals = Arc::clone(&renewals);
+            let (renewals, tell) = (Arc::clone(&renewals), tell.clone());
             async move {
                 if ctx.attempt_index().get() > 0 {
                     return Ok("done");
                 }
                 let reason = ctx.cancelled().await;
+                let _ = tell.send(reason);
                 renewals.store(1_000, Ordering::SeqCst);
                 Err(TaskError::permanent(format!("stopped: {reason:?}")))
             }
         }
     });
     until(worker, async { assert_eq!(job.result::<String>().await.expect("done anew"), "done") }).await;
+    assert_eq!(told.recv().await, Some(StopReason::LeaseLost));
+    let end = job.describe().await.expect("known");
+    assert_eq!((end.attempt_count, end.retry_count), (2, 0));
 }
 
 #[tokio::test]
@@ -285,6 +304,12 @@ async fn a_slow_quota_policy_delays_no_renewal() {
     assert_eq!(job.describe().await.expect("known").attempt_count, 1);
 }
 
+fn delayed(engine: &Engine, partition: u16, by: Duration) -> impl Future<Output = Handle> {
+    let id = ExecutionId::from_parts(partition, Uuid::now_v7());
+    let submission = engine.execution("job", &()).id(id).delay(by).submit();
+    async { submission.await.expect("submitted") }
+}
+
 #[tokio::test]
 async fn a_partition_that_cannot_be_swept_keeps_no_other_from_it() {
     let engine = engine(|operation| match operation {
@@ -292,25 +317,98 @@ async fn a_partition_that_cannot_be_swept_keeps_no_other_from_it() {
         _ => Fate::Done,
     })
     .await;
-    let delayed = |partition: u16| {
-        let id = ExecutionId::from_parts(partition, Uuid::now_v7());
-        engine.execution("job", &()).id(id).delay(Duration::from_millis(1)).submit()
-    };
-    let all = [delayed(1).await, delayed(2).await, delayed(3).await].map(|handle| handle.expect("submitted"));
+    let mut all = Vec::new();
+    for partition in 1..4 {
+        all.push(delayed(&engine, partition, Duration::from_millis(1)).await);
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let error = engine.maintenance().sweep().await.expect_err("partition 0");
     assert!(error.to_string().contains("on purpose"), "{error}");
+    for handle in &all {
+        assert_eq!(handle.describe().await.expect("known").public_state, PublicState::Waiting);
+    }
+}
+
+/// How late each of some timers of partition 1 is, while partition 0, in which something has been due for long, is as
+/// `fate` says.
+async fn lateness(fate: impl Fn() -> Fate + Send + Sync + 'static) -> Vec<Duration> {
+    let engine = engine(move |operation| match operation {
+        Operation::Sweep(args) if args.partition == 0 => fate(),
+        _ => Fate::Done,
+    })
+    .await;
+    let _ = delayed(&engine, 0, Duration::from_millis(1)).await;
     let maintenance = engine.maintenance();
-    let fired = async {
-        for handle in &all {
-            while handle.describe().await.expect("known").public_state != PublicState::Waiting {
+    let measure = async {
+        // Until whoever backs off for its sake has done so.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let mut late = Vec::new();
+        for _ in 0..8 {
+            let by = Duration::from_millis(40);
+            let job = delayed(&engine, 1, by).await;
+            let since = Instant::now();
+            while job.describe().await.expect("known").public_state != PublicState::Waiting {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            late.push(since.elapsed().saturating_sub(by));
         }
-        while engine.health().await.expect("reached").is_healthy() {
+        late.sort();
+        late
+    };
+    let (tell, told) = oneshot::channel();
+    let done = async {
+        let _ = tell.send(measure.await);
+    };
+    timeout(SOON, maintenance.run_until(done)).await.expect("in time");
+    told.await.expect("measured")
+}
+
+#[tokio::test]
+async fn timers_are_in_time_beside_a_partition_that_fails() {
+    let late = lateness(|| Fate::Unsupported).await;
+    assert!(late[4] < Duration::from_millis(150), "{late:?}");
+}
+
+#[tokio::test]
+async fn timers_are_in_time_beside_a_partition_that_does_not_answer() {
+    let late = lateness(|| Fate::Late(SOON)).await;
+    assert!(late[4] < Duration::from_millis(150), "{late:?}");
+}
+
+#[tokio::test]
+async fn the_store_is_not_healthy_until_every_partition_that_failed_was_swept_again() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let engine = engine({
+        let fails = Arc::clone(&fails);
+        move |operation| match operation {
+            Operation::Sweep(args) if args.partition == 2 && fails.load(Ordering::SeqCst) => Fate::Cut,
+            _ => Fate::Done,
+        }
+    })
+    .await;
+    let maintenance = engine.maintenance();
+    let healthy = async || engine.health().await.expect("reached").is_healthy();
+    let watch = async {
+        while healthy().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Others are swept all the time.
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(2_500) {
+            let _ = delayed(&engine, 1, Duration::from_millis(1)).await;
+            let health = engine.health().await.expect("reached");
+            assert!(!health.is_healthy(), "{:?} after its failure", since.elapsed());
+            assert!(health.warnings.iter().any(|w| w.contains("partition 2 could not be swept")), "{health:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let health = engine.health().await.expect("reached");
+        assert!(health.maintenance.failing[&2].times >= 2, "it is tried again: {health:?}");
+        fails.store(false, Ordering::SeqCst);
+        while !healthy().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(SOON, maintenance.run_until(fired)).await.expect("in time");
+    timeout(SOON, maintenance.run_until(watch)).await.expect("in time");
 }
 
 #[tokio::test]
@@ -407,6 +505,115 @@ async fn children_that_failed_before_they_were_waited_for_are_counted() {
     let parent = flow.member("parent").expect("named");
     test.finish(&parent).await.expect("it ends");
     test.assert_result(&parent, &(true, 1)).await;
+}
+
+/// A flow's task that delays itself once, and what came of it in the hands of a worker whose store answers as `fate`
+/// says when it is asked how the task's children went.
+async fn after_a_delay(
+    fate: impl Fn() -> Fate + Send + Sync + 'static,
+) -> (Handle, mpsc::UnboundedReceiver<AttemptEnd>) {
+    let engine = engine(move |operation| match operation.name() {
+        OpName::EvaluateFlowEligibility => fate(),
+        _ => Fate::Done,
+    })
+    .await;
+    let mut flow = engine.flow("one");
+    let _ = flow.task("job", &()).expect("encodes");
+    let job = flow.submit().await.expect("submitted").member("job").expect("named");
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (begin, watched) = mpsc::unbounded_channel();
+    let worker = Worker::builder(&engine)
+        .lease(Duration::from_secs(2))
+        .handler("job", |ctx: Context, (): ()| async move {
+            if ctx.resumed().is_none() { Err(TaskError::delay(Duration::from_millis(1))) } else { Ok("done") }
+        })
+        .observe(move |report| {
+            let _ = begin.send(report.end.clone());
+            let _ = tell.send(());
+        });
+    // The delay, and what follows it.
+    until(worker, async {
+        told.recv().await.expect("observed");
+        told.recv().await.expect("observed");
+    })
+    .await;
+    (job, watched)
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_while_the_store_does_not_say_how_the_children_went() {
+    let asked = AtomicU32::new(0);
+    // One call with all its repeats, and some of the next: longer than the lease.
+    let fate = move || if asked.fetch_add(1, Ordering::SeqCst) < 11 { Fate::Cut } else { Fate::Done };
+    let (job, mut ends) = after_a_delay(fate).await;
+    assert_eq!((ends.recv().await, ends.recv().await), (Some(AttemptEnd::Paused), Some(AttemptEnd::Completed)));
+    let end = job.describe().await.expect("known");
+    assert_eq!((end.public_state, end.attempt_count, end.total_reclaims), (PublicState::Completed, 1, 0));
+}
+
+#[tokio::test]
+async fn a_task_is_given_back_when_the_store_cannot_say_how_its_children_went() {
+    let (job, mut ends) = after_a_delay(|| Fate::Unsupported).await;
+    assert_eq!((ends.recv().await, ends.recv().await), (Some(AttemptEnd::Paused), Some(AttemptEnd::GivenBack)));
+    let now = job.describe().await.expect("known");
+    assert_eq!((now.public_state, now.attempt_count), (PublicState::Delayed, 1));
+}
+
+/// Lets nobody be parked before a slot has been freed.
+#[derive(Default)]
+struct Crossing {
+    freed: Notify,
+    /// Blocks that came.
+    blocks: AtomicU32,
+}
+
+#[async_trait]
+impl Layer for Crossing {
+    async fn around(&self, inner: &dyn EngineBackend, operation: Operation) -> Result<Outcome, EngineError> {
+        match &operation {
+            Operation::ReleaseAdmission(_) => {
+                let answer = dispatch(inner, operation).await;
+                self.freed.notify_one();
+                answer
+            }
+            Operation::BlockExecution(args) if args.reason == BlockReason::WaitingForQuota => {
+                self.blocks.fetch_add(1, Ordering::SeqCst);
+                self.freed.notified().await;
+                dispatch(inner, operation).await
+            }
+            _ => dispatch(inner, operation).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_is_freed_between_a_denial_and_its_block_is_taken_at_once() {
+    let crossing = Layered::new(Arc::new(MemoryBackend::new()), Crossing::default());
+    let engine = Engine::with_backend(Arc::new(crossing.clone())).await.expect("opens");
+    engine.quota("q").expect("a name").create(QuotaLimits::concurrent(1)).await.expect("created");
+    let first = engine.execution("job", &()).quota("q").submit().await.expect("submitted");
+    let second = engine.execution("job", &()).quota("q").submit().await.expect("submitted");
+    let worker = {
+        let crossing = crossing.clone();
+        Worker::builder(&engine).handler("job", move |_: Context, (): ()| {
+            let crossing = crossing.clone();
+            async move {
+                // It has the slot until the other one was denied.
+                while crossing.layer().blocks.load(Ordering::SeqCst) == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok::<_, TaskError>(())
+            }
+        })
+    };
+    let since = Instant::now();
+    until(worker, async {
+        first.wait().await.expect("known");
+        second.wait().await.expect("known");
+    })
+    .await;
+    // Its block lasts for as long as the slot could: 40 s.
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
 }
 
 #[cfg(feature = "valkey")]
