@@ -111,19 +111,26 @@ local function opened(c, scope, key, content)
 	return nil, { 'again', known[2], known[3], known[4] }
 end
 
--- Remembers a call, if it has a key, and forgets some that have lapsed. Whether one has is always asked of the hash:
--- what the clock's steps leave here longer is not seen.
-local function remember(c, scope, key, content, result)
-	local call, at, by = F.sure, c.p .. scope, c.p .. string.upper(scope)
+-- Some keys of a scope that have lapsed. Read before the first write: behind it nothing is to fail that need not.
+local function lapsed(c, scope)
 	local cut = c.now == MAX and '+inf' or text(c.now - REMEMBERED_MS)
-	local old = call('ZRANGEBYSCORE', by, '-inf', cut, 'LIMIT', 0, FORGOTTEN)
+	return redis.call('ZRANGEBYSCORE', c.p .. string.upper(scope), '-inf', cut, 'LIMIT', 0, FORGOTTEN)
+end
+
+-- Forgets what has lapsed. Whether a key has is always asked of the hash: what the clock's steps leave here longer is
+-- not seen. It goes before what the call does: where it fails, nothing is charged.
+local function forget(c, scope, old)
 	if #old > 0 then
-		F.sure('HDEL', at, unpack(old))
-		F.sure('ZREM', by, unpack(old))
+		F.sure('HDEL', c.p .. scope, unpack(old))
+		F.sure('ZREM', c.p .. string.upper(scope), unpack(old))
 	end
+end
+
+-- Remembers a call, if it has a key.
+local function remember(c, scope, key, content, result)
 	if key then
-		F.sure('HSET', at, key, cmsgpack.pack({ 1, c.now, content, result }))
-		F.sure('ZADD', by, text(c.now), key)
+		F.sure('ZADD', c.p .. string.upper(scope), text(c.now), key)
+		F.sure('HSET', c.p .. scope, key, cmsgpack.pack({ 1, c.now, content, result }))
 	end
 end
 
@@ -191,7 +198,7 @@ local function report_usage(keys, args)
 	if not t then
 		return answer
 	end
-	local w = {}
+	local old, w = lapsed(c, 'u'), {}
 	fall_due(c, t, w)
 
 	local declared = {}
@@ -260,6 +267,7 @@ local function report_usage(keys, args)
 			end
 		end
 	end
+	forget(c, 'u', old)
 	store(c, w)
 	remember(c, 'u', key, content, result)
 	return { 'usage', result }
@@ -274,7 +282,7 @@ local function reset_budget(keys, args)
 	if not t then
 		return answer
 	end
-	local w = {}
+	local old, w = lapsed(c, 'c'), {}
 	fall_due(c, t, w)
 	clear(t, w)
 	put(t, w, 'last_reset_at', text(c.now))
@@ -284,6 +292,7 @@ local function reset_budget(keys, args)
 	local result = string.format(
 		'{"reset_count":%s,"last_reset_at":%d,"next_reset_at":%s}', t.reset_count, c.now, t.next_reset_at or 'null'
 	)
+	forget(c, 'c', old)
 	store(c, w)
 	remember(c, 'c', key, by, result)
 	return { 'reset', result }

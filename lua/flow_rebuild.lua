@@ -53,9 +53,11 @@ local function rebuild_edges(c, r, fl)
 		if not e then
 			r.corrupt[#r.corrupt + 1] = '\2' .. ids[i]
 		else
-			local added = F.sure('ZADD', p .. '>' .. e.up, 'CH', e.seq, e.id .. e.down)
-				+ F.sure('ZADD', p .. '<' .. e.down, 'CH', e.seq, e.id .. e.up)
-			for _ = 1, added do
+			-- What cannot be written has no answer.
+			if F.sure('ZADD', p .. '>' .. e.up, 'CH', e.seq, e.id .. e.down) == 1 then
+				F.repaired(r, 4, 1)
+			end
+			if F.sure('ZADD', p .. '<' .. e.down, 'CH', e.seq, e.id .. e.up) == 1 then
 				F.repaired(r, 4, 1)
 			end
 		end

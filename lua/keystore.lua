@@ -93,6 +93,7 @@ local function rotate(keys, args)
 	if not known and call('HLEN', p .. 'kr') + 1 > MAX_EVER then
 		return { '!', 'too_many_kids', 'ever', MAX_EVER }
 	end
+	local last = current and current ~= kid and kid_record(c, current)
 	for i = 1, #gone do
 		local name, k = gone[i][1], gone[i][2]
 		if k then
@@ -101,12 +102,9 @@ local function rotate(keys, args)
 		end
 		F.sure('SREM', p .. 'ks', name)
 	end
-	if current then
-		local k = kid_record(c, current)
-		if k then
-			k[5] = F.after(c.now, a[5])
-			F.sure('HSET', p .. 'kr', current, cmsgpack.pack(k))
-		end
+	if last then
+		last[5] = F.after(c.now, a[5])
+		F.sure('HSET', p .. 'kr', current, cmsgpack.pack(last))
 	end
 	local k = known or { 1, a[4], c.now, a[3], false, false }
 	k[5] = false

@@ -6,7 +6,7 @@
 local F = F
 local NONE = 9007199254740992
 
--- Places in the header (prelude.lua, HEADER): 5..22 say that an execution is plain, 23..66 is only read here, 67..145
+-- Places in the header (record.lua, HEADER): 5..22 say that an execution is plain, 23..66 is only read here, 67..145
 -- a claim writes and a completion leaves, 146..223 both write.
 local BYTES = 316
 local PLAIN = '\0\0\0\0\0\0\0\0\0\0\0\32\0\0\0\0\0\0'
@@ -46,12 +46,12 @@ function F.create_plain(keys, args)
 	local at = struct.pack('>I7', now)
 	local record = sub(packed, 25, 24 + 147) .. at .. at .. sub(packed, 24 + 162, 24 + 228) .. at .. sub(packed, 24 + 236)
 	sure('ZADD', p .. (adm == 1 and 'g' or 'r') .. route, -prio, at .. id)
+	sure('ZADD', p .. 'x', 0, id)
 	if args[2] == '' then
 		sure('SET', key, record)
 	else
 		sure('MSET', p .. 'p' .. id, args[2], key, record)
 	end
-	sure('ZADD', p .. 'x', 0, id)
 	if sure('HINCRBY', p .. 'n' .. lane, 1, 1) == 1 then
 		sure('SADD', p .. 'N', lane)
 	end

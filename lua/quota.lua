@@ -59,24 +59,19 @@ local function each(verb, key, list)
 	end
 end
 
--- Drops what has lapsed: with the next write, so that what stands here counts. Each entry is dropped once.
+-- Drops what has lapsed: with the next write, so that what stands here counts. Each entry is dropped once. It is worth
+-- nothing whether it stands or not: what is read behind this, with redis.call, may end the call.
 local function drop_lapsed(c, q)
-	local call, p = F.sure, c.p
+	local call, p = redis.call, c.p
+	local gone = q.cap and call('ZRANGEBYSCORE', p .. 'S', '-inf', text(c.now)) or {}
+	local lost = call('ZRANGEBYSCORE', p .. 'V', '-inf', until_(c, q.grace))
 	if q.window then
 		F.sure('ZREMRANGEBYSCORE', p .. 'w', '-inf', until_(c, q.window))
 	end
-	if q.cap then
-		local gone = call('ZRANGEBYSCORE', p .. 'S', '-inf', text(c.now))
-		if #gone > 0 then
-			each('HDEL', p .. 's', gone)
-			each('ZREM', p .. 'S', gone)
-		end
-	end
-	local lost = call('ZRANGEBYSCORE', p .. 'V', '-inf', until_(c, q.grace))
-	if #lost > 0 then
-		each('ZREM', p .. 'W', lost)
-		each('ZREM', p .. 'V', lost)
-	end
+	each('HDEL', p .. 's', gone)
+	each('ZREM', p .. 'S', gone)
+	each('ZREM', p .. 'W', lost)
+	each('ZREM', p .. 'V', lost)
 end
 
 -- ff_create_quota_policy. a: 2 id, 3 maximum, 4 window, 5 cap (numbers or false), 6 jitter.
@@ -106,9 +101,10 @@ local function create_quota_policy(keys, args)
 	return { 'created', c.now }
 end
 
--- Makes an execution a waiter, if it is none and there is room; its rank, or the number of places when it has none.
+-- Makes an execution a waiter, if it is none and there is room; its rank, or the number of places when it has none. It
+-- is in `V` first: from there a waiter lapses, whatever fails behind.
 local function note(c, waiter)
-	local call, key = F.sure, c.p .. 'W'
+	local call, key = redis.call, c.p .. 'W'
 	local rank = call('ZRANK', key, waiter)
 	if rank then
 		return rank, true
@@ -116,8 +112,10 @@ local function note(c, waiter)
 	if call('ZCARD', key) >= MAX_WAITERS then
 		return MAX_WAITERS, false
 	end
+	F.sure('ZADD', c.p .. 'V', text(c.now), waiter)
 	F.sure('ZADD', key, text(c.now), waiter)
-	return call('ZRANK', key, waiter), true
+	-- Read behind a write, so tried again; where that fails too the call ends with the error, whatever is answered.
+	return F.sure('ZRANK', key, waiter) or 0, true
 end
 
 local function told(c, waiter, listed, retry_at)
@@ -135,7 +133,7 @@ local function check_admission(keys, args)
 	if not q then
 		return { '!', 'quota_policy_not_found' }
 	end
-	local call, p = F.sure, c.p
+	local call, p = redis.call, c.p
 	local identity, epoch = a[2], a[5]
 	local waiter = string.sub(identity, 1, 18)
 	local expires = F.after(c.now, a[6])
@@ -160,7 +158,8 @@ local function check_admission(keys, args)
 	if uncharged and call('ZCARD', p .. 'w') >= q.max then
 		local rank, listed = note(c, waiter)
 		local place = math.fmod(rank, q.max)
-		local t = tonumber(call('ZRANGE', p .. 'w', place, place, 'WITHSCORES')[2])
+		local at = F.sure('ZRANGE', p .. 'w', place, place, 'WITHSCORES')
+		local t = tonumber(at and at[2]) or c.now
 		local retry_at = F.after(F.after(t, q.window * (1 + (rank - place) / q.max)), jitter)
 		told(c, waiter, listed, retry_at)
 		return { 'rate_exceeded', retry_at, retry_at - c.now }
@@ -192,30 +191,29 @@ local function release_admission(keys, args)
 	if not q then
 		return { '!', 'quota_policy_not_found' }
 	end
-	local call, p = F.sure, c.p
+	local call, p = redis.call, c.p
 	local identity = a[2]
 	drop_lapsed(c, q)
-	local released = false
-	if q.cap and call('ZSCORE', p .. 'S', identity) then
-		local stored = tonumber(call('HGET', p .. 's', identity))
-		-- A slot whose epoch is lost lapses.
-		if stored and stored <= a[3] then
-			F.sure('ZREM', p .. 'S', identity)
-			F.sure('HDEL', p .. 's', identity)
-			released = true
-		end
-	end
-	local free = 0
+	local released, free, wake = false, 0, {}
 	if q.cap then
-		free = math.min(math.max(q.cap - call('ZCARD', p .. 'S'), 0), MAX_WAKE)
+		if call('ZSCORE', p .. 'S', identity) then
+			local stored = tonumber(call('HGET', p .. 's', identity))
+			-- A slot whose epoch is lost lapses.
+			released = stored ~= nil and stored <= a[3]
+		end
+		local used = call('ZCARD', p .. 'S') - (released and 1 or 0)
+		free = math.min(math.max(q.cap - used, 0), MAX_WAKE)
 	end
-	local wake = {}
 	if free > 0 then
 		wake = call('ZRANGE', p .. 'W', 0, free - 1)
-		if #wake > 0 then
-			F.sure('ZREM', p .. 'W', unpack(wake))
-			F.sure('ZREM', p .. 'V', unpack(wake))
-		end
+	end
+	if released then
+		F.sure('ZREM', p .. 'S', identity)
+		F.sure('HDEL', p .. 's', identity)
+	end
+	if #wake > 0 then
+		F.sure('ZREM', p .. 'W', unpack(wake))
+		F.sure('ZREM', p .. 'V', unpack(wake))
 	end
 	return { 'released', released and 1 or 0, wake }
 end

@@ -93,7 +93,7 @@ local function examine(c, r, x)
 		F.repaired(r, 4, 1)
 	end
 	local _, set = F.split(x.route)
-	-- The number only says how long a set stays; while something waits for it, it stays anyhow (prelude.lua).
+	-- The number only says how long a set stays; while something waits for it, it stays anyhow (flush.lua).
 	if set ~= '' and x.s ~= 9 and F.sure('HSETNX', p .. 'l' .. lane, set, 1) == 1 then
 		F.repaired(r, 4, 1)
 	end

@@ -1,6 +1,7 @@
 //! The library of functions: its source, its version, and how it gets to the server.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,6 +14,8 @@ use crate::options::ConnectError;
 
 /// The files of the library, joined in this order into one chunk.
 const FILES: &[(&str, &str)] = &[
+    ("record", include_str!("../lua/record.lua")),
+    ("flush", include_str!("../lua/flush.lua")),
     ("flat", include_str!("../lua/flat.lua")),
     ("routines", include_str!("../lua/routines.lua")),
     ("cascade", include_str!("../lua/cascade.lua")),
@@ -39,7 +42,8 @@ const FILES: &[(&str, &str)] = &[
 ];
 const PRELUDE: &str = include_str!("../lua/prelude.lua");
 
-/// The library's version. It rises with every change that a server must learn of; a server never gets an older one.
+/// The library's version. It rises with every change that a server must learn of; a server never gets an older one. Where two
+/// builds have texts of one version that differ, the text with the greater fingerprint stays, whoever connects when.
 pub const LIBRARY_VERSION: u64 = 1;
 
 /// The oldest client that the library serves: arguments and answers are only ever added to within a generation.
@@ -93,6 +97,9 @@ pub(crate) enum Standing {
     Same,
     /// It is a newer one of this generation, which serves us as well.
     Newer(u64),
+    /// It is another text of our version. Whichever of the two is first in the order of fingerprints gives way, so that two
+    /// builds do not replace each other's in turn.
+    OtherText,
 }
 
 async fn held(server: &mut Primary, generation: u32) -> RedisResult<Held> {
@@ -116,7 +123,8 @@ async fn held(server: &mut Primary, generation: u32) -> RedisResult<Held> {
     })
 }
 
-/// Loads the library where it is absent or older than ours. A newer one is never replaced.
+/// Loads the library where it is absent or older than ours. A newer one is never replaced, nor another text of our version
+/// with a greater fingerprint.
 ///
 /// Where none is held, it is loaded so that a library that somebody else has loaded meanwhile stays, and is looked at
 /// again. Between two processes that both replace an older library at the same instant, the server keeps the last one:
@@ -134,9 +142,11 @@ pub(crate) async fn ensure(server: &mut Primary, generation: u32) -> Result<Stan
                 }
                 return Ok(Standing::Newer(version));
             }
-            Held::Version { version: LIBRARY_VERSION, print, .. } if print == ours.as_bytes() => {
-                return Ok(Standing::Same);
-            }
+            Held::Version { version: LIBRARY_VERSION, print, .. } => match print.as_slice().cmp(ours.as_bytes()) {
+                Ordering::Equal => return Ok(Standing::Same),
+                Ordering::Greater => return Ok(Standing::OtherText),
+                Ordering::Less => true,
+            },
             Held::Nothing => false,
             _ => true,
         };

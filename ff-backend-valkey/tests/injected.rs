@@ -4,6 +4,9 @@
 //! operation, in a state in which it does something, each number is tried from the same state. Then either nothing
 //! has changed, or all has (what failed was tried again), or, of the operations that do several things one after
 //! another, the same call again and a walk of maintenance make up for the rest.
+//!
+//! The same with an error that stays: that command fails and all that follow it in the call. Then what was written before
+//! stands, and the same call again and a walk of maintenance make up for the rest.
 
 mod common;
 
@@ -69,13 +72,13 @@ fn counting_source() -> String {
     let (shebang, body) = source.split_once('\n').expect("has a first line");
     let body = body.replace("redis.call", "T.call").replace("redis.pcall", "T.pcall");
     let hook = r"
-local T = { n = 0, at = 0 }
-function T.now() T.n = T.n + 1 return T.n == T.at end
+local T = { n = 0, at = 0, stays = false }
+function T.now() T.n = T.n + 1 return T.n == T.at or (T.stays and T.at > 0 and T.n > T.at) end
 function T.call(...) if T.now() then error({ err = 'ERR injected' }) end return redis.call(...) end
 function T.pcall(...) if T.now() then return { err = 'ERR injected' } end return redis.pcall(...) end
 redis.register_function('ff_inject', function(keys, args)
     local n = T.n
-    T.n, T.at = 0, tonumber(args[1])
+    T.n, T.at, T.stays = 0, tonumber(args[1]), args[2] == 'stays'
     return n
 end)
 ";
@@ -118,10 +121,11 @@ impl Tried {
         all
     }
 
-    /// Fails the command of this number in what comes next, or none for 0. Answers how many there were since.
-    async fn inject(&self, at: u64) -> u64 {
+    /// Fails the command of this number in what comes next, or none for 0; with those behind it if the error stays.
+    /// Answers how many there were since.
+    async fn inject(&self, at: u64, error: Error) -> u64 {
         let mut command = redis::cmd("FCALL");
-        command.arg("ff_inject").arg(0).arg(at);
+        command.arg("ff_inject").arg(0).arg(at).arg(if error == Error::Stays { "stays" } else { "passes" });
         command.query_async(&mut self.o.store.clone()).await.expect("the private server answers")
     }
 
@@ -131,9 +135,20 @@ impl Tried {
 
     /// What an operator has: all that is due is done, and the indexes are rebuilt.
     async fn settle(&self) {
-        self.o.s.sweep().await;
+        self.sweep().await;
         self.o.s.rebuild().await;
-        self.o.s.sweep().await;
+        self.sweep().await;
+    }
+
+    /// Sweeps until nothing is due, or until that seems not to end: what is left then shows.
+    async fn sweep(&self) {
+        for _ in 0..50 {
+            let args = SweepArgs::builder().partition(PARTITION).limit(1000).build();
+            match self.call(&args.into()).await {
+                Ok(Outcome::Sweep(report)) if report.more => {}
+                _ => return,
+            }
+        }
     }
 }
 
@@ -164,6 +179,15 @@ fn differences(a: &Content, b: &Content) -> Vec<String> {
     out
 }
 
+/// How long an error lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Error {
+    /// It is over when the command is tried again.
+    Passes,
+    /// Until the call ends.
+    Stays,
+}
+
 #[derive(Default)]
 struct Counts {
     points: usize,
@@ -175,14 +199,18 @@ struct Counts {
 /// The operations that do several things one after another, each whole.
 const STEPWISE: &[OpName] = &[OpName::Sweep, OpName::ClaimNext, OpName::RebuildIndexes, OpName::SuspendExecution];
 
+/// What an error that stays may leave for ever: a charge that is not remembered under its key, so that the repeat counts
+/// again. A server has no such error here: of what is written, the type was read before.
+const CHARGED: &[OpName] = &[OpName::ReportUsage, OpName::ResetBudget];
+
 /// Tries one operation with an error at each of its commands.
-async fn try_all(t: &Tried, operation: &Operation, counts: &mut Counts, faults: &mut Vec<String>) {
+async fn try_all(t: &Tried, operation: &Operation, error: Error, counts: &mut Counts, faults: &mut Vec<String>) {
     let name = operation.name();
     t.restore().await;
     let before = t.content().await;
-    t.inject(0).await;
+    t.inject(0, error).await;
     let undisturbed = t.call(operation).await;
-    let commands = t.inject(0).await;
+    let commands = t.inject(0, error).await;
     if undisturbed.is_err() {
         faults.push(format!("{name}: {undisturbed:?}"));
         return;
@@ -194,9 +222,9 @@ async fn try_all(t: &Tried, operation: &Operation, counts: &mut Counts, faults: 
     let mut settled = None;
     for at in 1..=commands {
         t.restore().await;
-        t.inject(at).await;
+        t.inject(at, error).await;
         let answer = t.call(operation).await;
-        t.inject(0).await;
+        t.inject(0, error).await;
         let now = t.content().await;
         counts.points += 1;
         if answer.is_ok() {
@@ -210,7 +238,7 @@ async fn try_all(t: &Tried, operation: &Operation, counts: &mut Counts, faults: 
         } else if now == after {
             counts.complete += 1;
         } else {
-            if !STEPWISE.contains(&name) {
+            if error == Error::Passes && !STEPWISE.contains(&name) {
                 let changed = differences(&after, &now);
                 faults.push(format!("{name}, command {at}: half done:\n  {}", changed.join("\n  ")));
             }
@@ -225,8 +253,9 @@ async fn try_all(t: &Tried, operation: &Operation, counts: &mut Counts, faults: 
                 settled = Some(t.content().await);
             }
             let changed = settled.as_ref().map(|want| differences(want, &end)).unwrap_or_default();
-            if !changed.is_empty() {
-                faults.push(format!("{name}, command {at}: not made up for ({again:?}):\n  {}", changed.join("\n  ")));
+            if !changed.is_empty() && !(error == Error::Stays && CHARGED.contains(&name)) {
+                let changed = changed.join("\n  ");
+                faults.push(format!("{name}, command {at}, {error:?}: not made up for ({again:?}):\n  {changed}"));
             }
             counts.resumed += 1;
         }
@@ -467,7 +496,7 @@ async fn damaged(o: &Opened) -> Vec<Operation> {
     ]
 }
 
-async fn play(world: &str, counts: &mut Counts, tried: &mut BTreeSet<&'static str>) -> Vec<String> {
+async fn play(world: &str, error: Error, counts: &mut Counts, tried: &mut BTreeSet<&'static str>) -> Vec<String> {
     let o = Opened::fresh().await;
     redis::cmd("FUNCTION")
         .arg("LOAD")
@@ -488,18 +517,17 @@ async fn play(world: &str, counts: &mut Counts, tried: &mut BTreeSet<&'static st
     for operation in &operations {
         tried.insert(operation.name().as_str());
         let n = counts.points;
-        try_all(&t, operation, counts, &mut faults).await;
+        try_all(&t, operation, error, counts, &mut faults).await;
         println!("{world}: {} at {} commands", operation.name(), counts.points - n);
     }
     faults
 }
 
-#[tokio::test]
-async fn an_error_at_any_command_leaves_nothing_half_done() {
+async fn play_all(error: Error) {
     let (mut counts, mut tried) = (Counts::default(), BTreeSet::new());
     let mut faults = Vec::new();
     for world in ["everyday", "overdue", "damaged"] {
-        faults.extend(play(world, &mut counts, &mut tried).await);
+        faults.extend(play(world, error, &mut counts, &mut tried).await);
     }
     let Counts { points, unchanged, complete, resumed } = counts;
     println!(
@@ -510,4 +538,15 @@ async fn an_error_at_any_command_leaves_nothing_half_done() {
     let untried: Vec<_> =
         OpName::ALL.iter().filter(|op| op.writes() && !tried.contains(op.as_str())).map(|op| op.as_str()).collect();
     assert_eq!(untried, [] as [&str; 0], "every operation that writes has its turn");
+}
+
+#[tokio::test]
+async fn an_error_at_any_command_leaves_nothing_half_done() {
+    play_all(Error::Passes).await;
+}
+
+#[tokio::test]
+#[ignore = "no server has such an error; it shows which calls need more than a repeat and a walk to be whole after one"]
+async fn an_error_that_stays_leaves_nothing_that_is_not_made_up_for() {
+    play_all(Error::Stays).await;
 }

@@ -1,6 +1,6 @@
 //! Stored records of an execution, unfolded: the packed record, replaced attempts, closed runs.
 //!
-//! The layout is `lua/prelude.lua`'s. What cannot be read is corruption; what can is held against the contract's
+//! The layout is `lua/record.lua`'s. What cannot be read is corruption; what can is held against the contract's
 //! decoders, so that nothing illegal passes.
 
 mod core;

@@ -20,11 +20,22 @@ fn library_of_version(version: u64, oldest: u64) -> String {
     format!("{head}return {{{version}, '{print}', {oldest}{rest}")
 }
 
-fn held_version(server: &Process) -> u64 {
+/// Our library with another text of the same version, and a fingerprint that begins like this.
+fn other_text(begin: char) -> (String, String) {
+    let (source, print) = library_source(1);
+    let other = format!("{begin}{}", &print[1..]);
+    (source.replace(&print, &other), other)
+}
+
+fn held(server: &Process) -> (u64, String) {
     let mut connection = server.connection().unwrap();
-    let (version, _, _): (u64, String, u64) =
+    let (version, print, _): (u64, String, u64) =
         redis::cmd("FCALL").arg("ff_version").arg(0).query(&mut connection).unwrap();
-    version
+    (version, print)
+}
+
+fn held_version(server: &Process) -> u64 {
+    held(server).0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,6 +103,25 @@ async fn a_newer_library_that_serves_this_version_stays_and_is_used() {
     let health = ff_core::engine_backend::Host::health(&backend).await.unwrap();
     assert!(health.warnings.iter().any(|warning| warning.contains("newer")), "{:?}", health.warnings);
     assert_eq!(held_version(&server), LIBRARY_VERSION + 5, "nor by a look at its health");
+}
+
+#[tokio::test]
+async fn of_two_texts_of_one_version_one_stays_whoever_connects_when() {
+    // Hexadecimal digits lie between these two.
+    let ((lesser, _), (greater, print)) = (other_text('!'), other_text('~'));
+    let ours = library_source(1).1;
+    let server = server();
+    ask(&server, &["FUNCTION", "LOAD", &lesser]);
+    let backend = ValkeyBackend::connect(&server.url(), options("a")).await.unwrap();
+    assert_eq!(held(&server), (LIBRARY_VERSION, ours), "the lesser text gives way");
+    // The other build comes, whose text is the greater one.
+    ask(&server, &["FUNCTION", "LOAD", "REPLACE", &greater]);
+    let second = ValkeyBackend::connect(&server.url(), options("a")).await.unwrap();
+    lifecycle(&backend, 0, "one").await.unwrap();
+    lifecycle(&second, 0, "two").await.unwrap();
+    let health = ff_core::engine_backend::Host::health(&backend).await.unwrap();
+    assert!(health.warnings.iter().any(|warning| warning.contains("another text")), "{:?}", health.warnings);
+    assert_eq!(held(&server), (LIBRARY_VERSION, print), "nobody has replaced it");
 }
 
 #[tokio::test]
