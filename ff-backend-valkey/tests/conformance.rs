@@ -1,5 +1,5 @@
 //! Valkey and Redis held against the contract: `FF_SERVER=redis` runs the suite on Redis, `cluster`, `tls` and `acl` on
-//! Valkey in these manners.
+//! Valkey in these manners: three primaries, certificates and a user with few rights, that user alone.
 
 mod suite;
 

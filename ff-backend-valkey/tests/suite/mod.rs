@@ -16,7 +16,7 @@ pub(crate) enum Running {
     Plain(Server),
     /// Three primaries.
     Cluster(Cluster),
-    /// One server over TLS.
+    /// One server over TLS that asks for a certificate, used by a user with the rules of the README.
     Tls(TlsServer),
     /// One server, used by a user with the rules of the README.
     Acl(Process),
@@ -38,16 +38,20 @@ impl Running {
         Ok(match name {
             "redis-server" => Self::Plain(Server::start(Kind::Redis)?),
             "valkey-cluster" => Self::Cluster(Cluster::start(Kind::Valkey, 3, 0)?),
-            "valkey-tls" => Self::Tls(TlsServer::start(Kind::Valkey, true)?),
+            "valkey-tls" => {
+                let server = TlsServer::start(Kind::Valkey, true)?;
+                let mut admin =
+                    certified(&server).and_then(|client| client.get_connection()).map_err(io::Error::other)?;
+                let mut set = Cmd::new();
+                for word in rules()? {
+                    set.arg(word);
+                }
+                set.query::<()>(&mut admin).map_err(io::Error::other)?;
+                Self::Tls(server)
+            }
             "valkey-acl" => {
-                let server = plain(Kind::Valkey, &[])?;
-                let readme = include_str!("../../README.md");
-                let block = readme.split_once("```acl\n").and_then(|(_, rest)| rest.split_once("```"));
-                let (block, _) = block.ok_or_else(|| io::Error::other("the README has the rules"))?;
-                // The suite has a prefix for each trial.
-                let block =
-                    block.replace("app:*", "t*").replace("&app:w:*", "allchannels").replace("PASSWORD", "secret");
-                server.ask(&block.split_whitespace().collect::<Vec<_>>())?;
+                let (server, rules) = (plain(Kind::Valkey, &[])?, rules()?);
+                server.ask(&rules.iter().map(String::as_str).collect::<Vec<_>>())?;
                 Self::Acl(server)
             }
             _ => Self::Plain(Server::start(Kind::Valkey)?),
@@ -59,7 +63,7 @@ impl Running {
         match self {
             Self::Plain(server) => server.url(),
             Self::Cluster(cluster) => cluster.url(),
-            Self::Tls(server) => server.url(),
+            Self::Tls(server) => server.url().replacen("rediss://", "rediss://app:secret@", 1),
             Self::Acl(server) => format!("redis://app:secret@127.0.0.1:{}", server.port()),
         }
     }
@@ -71,18 +75,32 @@ impl Running {
                 let nodes: Vec<String> = cluster.nodes().iter().map(Process::url).collect();
                 return redis::cluster::ClusterClient::new(nodes)?.get_async_connection().await.map(Side::Cluster);
             }
-            Self::Tls(server) => {
-                let read = |name: &str| std::fs::read(server.file(name));
-                let client_tls =
-                    redis::ClientTlsConfig { client_cert: read("client.pem")?, client_key: read("client.key")? };
-                let certificates = TlsCertificates { client_tls: Some(client_tls), root_cert: Some(read("ca.pem")?) };
-                Client::build_with_tls(server.bare_url(), certificates)?
-            }
+            Self::Tls(server) => certified(server)?,
             Self::Plain(server) => Client::open(server.url())?,
             Self::Acl(server) => Client::open(server.url())?,
         };
         client.get_multiplexed_async_connection().await.map(Side::Node)
     }
+}
+
+/// The rules that the README gives a user, as a command; for the prefixes that the suite has for its trials.
+fn rules() -> io::Result<Vec<String>> {
+    let readme = include_str!("../../README.md");
+    let block = readme.split_once("```acl\n").and_then(|(_, rest)| rest.split_once("```"));
+    let (block, _) = block.ok_or_else(|| io::Error::other("the README has the rules"))?;
+    // Patterns of channels must be given literally, so one rule for all prefixes is one for all channels.
+    let block = block.replace("&app:w:*", "allchannels").replace("app:*", "t*").replace("PASSWORD", "secret");
+    Ok(block.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A client that shows the server its certificate.
+fn certified(server: &TlsServer) -> RedisResult<Client> {
+    // Where two cryptographies are built in, one must be chosen; the backend does so too.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read = |name: &str| std::fs::read(server.file(name));
+    let client_tls = redis::ClientTlsConfig { client_cert: read("client.pem")?, client_key: read("client.key")? };
+    let certificates = TlsCertificates { client_tls: Some(client_tls), root_cert: Some(read("ca.pem")?) };
+    Client::build_with_tls(server.bare_url(), certificates)
 }
 
 /// A connection to either kind of servers.
