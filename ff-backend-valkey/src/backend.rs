@@ -182,8 +182,9 @@ impl ValkeyBackend {
         let mut command = redis::cmd("FCALL");
         let keys = self.connection.keys(key);
         command.arg(&*library::function(self.shared.options.generation, function));
+        let (repeatable, subject) = (pack.repeatable(), pack.subject());
         command.arg(keys.len()).arg(keys).arg(pack.finish()).arg(payload);
-        let request = Request { command, key: key.to_owned(), writes: library::writes(function) };
+        let request = Request { command, key: key.to_owned(), writes: library::writes(function), repeatable, subject };
         let value = match self.batch.as_ref().and_then(Weak::upgrade) {
             Some(batch) => batch.call(request).await?,
             None => self.connection.call(&request).await?,
@@ -232,6 +233,10 @@ impl ValkeyBackend {
             Ok(Standing::Newer(version)) => {
                 warn(format!("the server's library has version {version}, newer than this process's: upgrade it soon"));
             }
+            Ok(Standing::OtherText) => warn(
+                "the server's library has this process's version and another text: two builds differ; give one a new version"
+                    .to_owned(),
+            ),
             Err(error) => warn(error.to_string()),
         }
         if health.backend.is_empty() {

@@ -74,6 +74,9 @@ impl BudgetOps for ValkeyBackend {
             })
             .text_opt(args.dedup_key.as_deref())
             .bytes(&content.to_json());
+        if args.dedup_key.is_none() {
+            pack.once();
+        }
         let mut reply = self.at_budget("ff_report_usage", &args.budget_id, pack).await?;
         match reply.word() {
             "usage" => answer(&mut reply),
@@ -89,6 +92,9 @@ impl BudgetOps for ValkeyBackend {
         args.check(self.fixed())?;
         let mut pack = self.pack();
         pack.text(&args.by).text_opt(args.dedup_key.as_deref());
+        if args.dedup_key.is_none() {
+            pack.once();
+        }
         let mut reply = self.at_budget("ff_reset_budget", &args.budget_id, pack).await?;
         match reply.word() {
             "reset" => answer(&mut reply),

@@ -24,6 +24,10 @@ pub(crate) struct Pack {
     len: u16,
     /// Whether the bytes begin with a list's head that takes the length.
     list: bool,
+    /// The execution or flow that the call is on, where it is on one.
+    subject: Option<Uuid>,
+    /// Whether the call counts each time that it is made.
+    once: bool,
 }
 
 impl Pack {
@@ -31,12 +35,28 @@ impl Pack {
     pub(crate) fn new() -> Self {
         let mut buf = Vec::with_capacity(256);
         buf.extend_from_slice(&[0xdc, 0, 0]);
-        Self { buf, len: 0, list: true }
+        Self { buf, len: 0, list: true, subject: None, once: false }
     }
 
-    /// Bytes that are a whole argument by themselves.
-    pub(crate) fn whole(buf: Vec<u8>) -> Self {
-        Self { buf, len: 0, list: false }
+    /// Bytes that are a whole argument by themselves, of a call on `subject`.
+    pub(crate) fn whole(buf: Vec<u8>, subject: Option<Uuid>) -> Self {
+        Self { buf, len: 0, list: false, subject, once: false }
+    }
+
+    /// Says that the call counts each time that it is made: it is not made again once it may have been applied.
+    pub(crate) fn once(&mut self) -> &mut Self {
+        self.once = true;
+        self
+    }
+
+    /// Whether it may be made again unchanged, as law 6 of the contract has it.
+    pub(crate) fn repeatable(&self) -> bool {
+        !self.once
+    }
+
+    /// The execution or flow that the call is on, where it is on one: the id behind the clock, which is the first argument.
+    pub(crate) fn subject(&self) -> Option<Uuid> {
+        self.subject
     }
 
     pub(crate) fn absent(&mut self) -> &mut Self {
@@ -89,6 +109,9 @@ impl Pack {
     }
 
     pub(crate) fn uuid(&mut self, id: Uuid) -> &mut Self {
+        if self.len == 1 {
+            self.subject = Some(id);
+        }
         self.bytes(id.as_bytes())
     }
 
@@ -174,7 +197,7 @@ pub(crate) fn pack_map<'a>(map: impl ExactSizeIterator<Item = (&'a str, &'a str)
     if map.len() == 0 {
         return Vec::new();
     }
-    let mut pack = Pack { buf: Vec::new(), len: 0, list: false };
+    let mut pack = Pack::whole(Vec::new(), None);
     pack.buf.push(0xde);
     pack.buf.extend_from_slice(&u16::try_from(map.len()).unwrap_or(u16::MAX).to_be_bytes());
     for (key, value) in map {

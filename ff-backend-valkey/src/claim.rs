@@ -67,7 +67,7 @@ fn next_claims(args: &ClaimNextArgs, clock: Option<u64>) -> Option<Pack> {
         buf.extend_from_slice(slot.attempt_id.uuid().as_bytes());
     }
     buf.extend_from_slice(args.capabilities.joined().as_bytes());
-    Some(Pack::whole(buf))
+    Some(Pack::whole(buf, None))
 }
 
 /// One claim: uuid, kind, record, payload, inputs, resume information.

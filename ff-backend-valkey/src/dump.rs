@@ -119,6 +119,12 @@ fn key_text(rest: &[u8]) -> String {
     name(shown(rest)).replace('\n', "\\n")
 }
 
+/// Whether a hash holds what is a user's own: results `o<id>`, payloads of signals `sp<id>`.
+fn holds_payloads(rest: &[u8]) -> bool {
+    let is_of = |letters: &[u8]| rest.strip_prefix(letters).is_some_and(|id| id.len() == 16);
+    is_of(b"o") || is_of(b"sp")
+}
+
 /// One secret of a kid, taken out.
 fn without_secret(packed: &[u8]) -> Value {
     let mut value = shown(packed);
@@ -165,7 +171,7 @@ async fn value_of(primary: &mut Primary, partition: u16, key: &[u8], rest: &[u8]
         }
         "hash" => {
             let pairs: Pairs = ask(primary, &command("HGETALL", &[])).await?;
-            let own = matches!(rest.split_first(), Some((b'o', id)) if id.len() == 16) || rest.starts_with(b"sp");
+            let own = holds_payloads(rest);
             let mut map = Map::new();
             for (field, value) in pairs {
                 let result = own && !field.ends_with(b"c") && !field.ends_with(b"e");
@@ -255,6 +261,15 @@ mod tests {
         assert_eq!(key_text(&key), format!("sw {id}"));
         assert_eq!(key_text(b"rdefault\n"), "0x7264656661756c740a");
         assert_eq!(key_text(b"kr"), "kr");
+    }
+
+    #[test]
+    fn only_results_and_payloads_of_signals_are_a_users_own() {
+        let key = |letters: &str, first: u8| [letters.as_bytes(), &[first], &[7; 15]].concat();
+        assert!(holds_payloads(&key("o", 1)) && holds_payloads(&key("sp", 1)));
+        // A suspension whose id begins with the letter.
+        assert!(!holds_payloads(&key("s", b'p')));
+        assert!(!holds_payloads(&key("a", 1)) && !holds_payloads(b"sp") && !holds_payloads(b"o"));
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn plain(args: &CreateExecutionArgs, clock: Option<u64>) -> Option<Pack> {
     buf.extend_from_slice(&clock.unwrap_or(NONE).to_be_bytes()[1..]);
     buf.extend_from_slice(args.execution_id.uuid().as_bytes());
     fresh(args, &parts, &mut buf)?;
-    Some(Pack::whole(buf))
+    Some(Pack::whole(buf, Some(args.execution_id.uuid())))
 }
 
 /// The argument of a worker's completion, as `lua/execution.lua` takes it.
@@ -148,7 +148,7 @@ fn completion(args: &CompleteExecutionArgs, clock: Option<u64>) -> Option<Pack> 
     buf.extend_from_slice(&epoch.to_be_bytes()[1..]);
     buf.extend_from_slice(fence.attempt_id.uuid().as_bytes());
     buf.extend_from_slice(encoding.unwrap_or_default().as_bytes());
-    Some(Pack::whole(buf))
+    Some(Pack::whole(buf, Some(args.execution_id.uuid())))
 }
 
 #[async_trait]

@@ -14,10 +14,11 @@ use ff_core::contracts::SignalCall;
 
 use crate::ValkeyBackend;
 
-/// The burst of loads that unknown kids may cause in one partition, unless the options say otherwise.
+/// The burst of loads that tokens (of unknown kids, of other sources) may cause in one partition, unless the options say
+/// otherwise.
 pub(crate) const LOAD_BURST: u32 = 16;
 
-/// How many loads unknown kids may still cause: a burst, then one per second.
+/// How many loads tokens may still cause: a burst, then one per second.
 #[derive(Debug)]
 struct Budget {
     burst: Option<u32>,
@@ -138,12 +139,30 @@ impl KeyCache {
             if keys.key(kid).is_some() {
                 return Ok(keys);
             }
-            let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-            if !self.with(partition, |slot| slot.budget.take(now)) {
-                return Err(Refusal::keystore_busy().into());
-            }
+            self.take(partition)?;
         }
         self.reload(partition, seen, load).await
+    }
+
+    /// The keys as they are now, for a token that those of the cache vouch for in part.
+    ///
+    /// # Errors
+    /// `keystore_busy` when the budget of loads is spent; those of the load.
+    pub(crate) async fn anew<F, L>(&self, partition: u16, load: L) -> Result<Arc<PartitionKeys>, EngineError>
+    where
+        F: Future<Output = Result<PartitionKeys, EngineError>>,
+        L: FnOnce() -> F,
+    {
+        let (_, seen) = self.cached(partition);
+        self.take(partition)?;
+        self.reload(partition, seen, load).await
+    }
+
+    /// Takes a load that a token causes from the partition's budget.
+    fn take(&self, partition: u16) -> Result<(), Refusal> {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let taken = self.with(partition, |slot| slot.budget.take(now));
+        if taken { Ok(()) } else { Err(Refusal::keystore_busy()) }
     }
 
     /// Runs an operation that issues tokens, telling it the current key; once more with keys loaded anew when the
@@ -238,8 +257,7 @@ impl ValkeyBackend {
             // Nothing reaches the store that could say what has become of the kid since it was cached: it is asked, for
             // by a revoked one the token is worth nothing, whoever sends it.
             Err(TokenFault::SourceMismatch) => {
-                let (_, seen) = self.keys().cached(partition);
-                let keys = self.keys().reload(partition, seen, || self.load_keys(partition)).await?;
+                let keys = self.keys().anew(partition, || self.load_keys(partition)).await?;
                 judge(&keys).map_err(refused)
             }
             judged => judged.map_err(refused),
@@ -295,6 +313,22 @@ mod tests {
         assert!(cache.judging(7, &kid("k1"), load).await.is_ok(), "a known kid needs no load");
         assert!(cache.judging(8, &kid("k9"), load).await.is_ok(), "another partition has its own");
         assert_eq!(loads.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn loads_for_tokens_of_other_sources_come_from_the_same_budget() {
+        let cache = KeyCache::new(Some(2));
+        let loads = AtomicU32::new(0);
+        let load = || {
+            loads.fetch_add(1, Ordering::Relaxed);
+            async { Ok(keys_of("k1")) }
+        };
+        assert!(cache.judging(7, &kid("k1"), load).await.is_ok());
+        assert!(cache.anew(7, load).await.is_ok() && cache.anew(7, load).await.is_ok());
+        let busy = cache.anew(7, load).await.expect_err("the budget is spent");
+        assert_eq!(busy.code(), Some(Code::KeystoreBusy));
+        assert!(cache.judging(7, &kid("k1"), load).await.is_ok(), "a known kid needs no load");
+        assert_eq!(loads.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

@@ -126,8 +126,9 @@ pub struct Options {
     pub clock: Option<ManualClock>,
     /// Use a server that may evict keys.
     pub allow_eviction: bool,
-    /// How many loads of a partition's signing keys signals with unknown kids may cause in a row, before there is one
-    /// per second and the rest are `keystore_busy`; 16. `None` sets no limit.
+    /// How many loads of a partition's signing keys signals may cause in a row, whose kid is unknown or whose source is
+    /// another than their token's, before there is one per second and the rest are `keystore_busy`; 16. `None` sets no
+    /// limit.
     pub key_load_burst: Option<u32>,
     /// How long one call may take before its answer counts as lost; 10 s. A tail waits in this process and may block for
     /// longer.
@@ -135,7 +136,8 @@ pub struct Options {
     /// How long a connection attempt may take; 5 s.
     pub connection_timeout: Duration,
     /// How long a call that was lost, or met a server that is restarting, failing over or resharding, is repeated
-    /// unchanged (every operation may be) before the caller learns of it; 10 s. Zero repeats nothing.
+    /// unchanged before the caller learns of it; 10 s. Zero repeats nothing. What counts each time (a report or a reset of
+    /// a budget without a dedup key, a frame without a seq) is not repeated once it may have been applied.
     pub retry_for: Duration,
     /// How many calls may be on their way at once, 1..=65536; 1024. Others wait their turn, at most `retry_for`.
     pub max_in_flight: u32,
@@ -178,8 +180,11 @@ impl Options {
         if !(1..=65_536).contains(&self.max_in_flight) {
             return refused("max_in_flight", "use 1 to 65536 calls");
         }
-        if self.response_timeout.is_zero() || self.connection_timeout.is_zero() {
-            return refused("response_timeout", "give calls and connections some time");
+        if self.response_timeout.is_zero() {
+            return refused("response_timeout", "give calls some time");
+        }
+        if self.connection_timeout.is_zero() {
+            return refused("connection_timeout", "give connections some time");
         }
         if matches!(self.confirm, Confirm::Replicas(n) if !(1..=16).contains(&n)) {
             return refused("confirm", "wait for 1 to 16 replicas");
@@ -191,5 +196,30 @@ impl Options {
             return refused("generation", "generations begin at 1");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_out_of_bounds_is_named() {
+        let named = |change: fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            match options.check() {
+                Err(ConnectError::Option { option, .. }) => option,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(Options::default().check().is_ok());
+        assert_eq!(named(|o| o.prefix.clear()), "prefix");
+        assert_eq!(named(|o| o.max_in_flight = 0), "max_in_flight");
+        assert_eq!(named(|o| o.response_timeout = Duration::ZERO), "response_timeout");
+        assert_eq!(named(|o| o.connection_timeout = Duration::ZERO), "connection_timeout");
+        assert_eq!(named(|o| o.confirm = Confirm::Replicas(0)), "confirm");
+        assert_eq!(named(|o| o.tls.cert = Some(PathBuf::from("cert.pem"))), "tls");
+        assert_eq!(named(|o| o.generation = 0), "generation");
     }
 }

@@ -136,6 +136,9 @@ impl StreamOps for ValkeyBackend {
             .text_opt(args.encoding.as_deref())
             .text_opt(args.correlation_id.as_deref())
             .num_opt(args.seq);
+        if args.seq.is_none() {
+            pack.once();
+        }
         let partition = args.execution_id.partition();
         let mut reply = self.at_with("ff_append_frame", partition, pack, &args.payload).await?;
         Ok(AppendFrameResult { entry_id: StreamEntryId::new(reply.num()?, reply.num()?) })
@@ -158,18 +161,16 @@ impl StreamOps for ValkeyBackend {
                 .limit(args.limit)
                 .build()
         });
-        let first = self.look(&read).await?;
-        if first.is_over() || args.block_ms == 0 {
-            return Ok(TailFramesResult::Frames(first.page));
-        }
-        let mut seat = self.tails().take(self, (args.execution_id, args.attempt_index));
+        let mut look = self.look(&read).await?;
+        let mut seat = None;
         loop {
-            // The seat notes every change from before the look on, so none between look and wait is lost.
-            let look = self.look(&read).await?;
             if look.is_over() || Instant::now() >= deadline {
                 return Ok(TailFramesResult::Frames(look.page));
             }
+            // What changes between the look and the seat shows in the first mark that the seat is told.
+            let seat = seat.get_or_insert_with(|| self.tails().take(self, (args.execution_id, args.attempt_index)));
             seat.changed(&look.mark, deadline.min(Instant::now() + LOOK_AGAIN)).await;
+            look = self.look(&read).await?;
         }
     }
 }

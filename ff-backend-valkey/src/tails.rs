@@ -9,9 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ff_core::error::EngineError;
 use ff_core::ids::{AttemptIndex, ExecutionId};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::ValkeyBackend;
 
@@ -63,7 +66,21 @@ impl Tails {
         if waiting.poll.as_ref().is_none_or(JoinHandle::is_finished) {
             waiting.poll = Some(tokio::spawn(poll(self.clone(), backend.outside_batch())));
         }
-        Seat { tails: self.clone(), key, told }
+        Seat { tails: self.clone(), key, told, fresh: true }
+    }
+
+    /// The streams that are waited for. Where there is none, whoever asks for them has ended.
+    fn by_partition(&self) -> Option<BTreeMap<u16, Vec<StreamKey>>> {
+        let mut waiting = self.lock();
+        if waiting.streams.is_empty() {
+            waiting.poll = None;
+            return None;
+        }
+        let mut partitions: BTreeMap<u16, Vec<StreamKey>> = BTreeMap::new();
+        for key in waiting.streams.keys() {
+            partitions.entry(key.0.partition()).or_default().push(*key);
+        }
+        Some(partitions)
     }
 
     fn tell(&self, key: &StreamKey, told: Told) {
@@ -83,11 +100,19 @@ pub(crate) struct Seat {
     tails: Tails,
     key: StreamKey,
     told: watch::Receiver<Told>,
+    /// Whether nothing was waited for yet.
+    fresh: bool,
 }
 
 impl Seat {
     /// Waits until the stream may differ from what has this mark, at most until `end`.
     pub(crate) async fn changed(&mut self, mark: &Bytes, end: Instant) {
+        // What others were told before this seat was taken may be newer than the mark.
+        if std::mem::take(&mut self.fresh)
+            && matches!(&*self.told.borrow_and_update(), Told::Mark(told) if told != mark)
+        {
+            return;
+        }
         let changed = async {
             while self.told.changed().await.is_ok() {
                 match &*self.told.borrow_and_update() {
@@ -129,33 +154,47 @@ impl ValkeyBackend {
     }
 }
 
-/// Asks until nobody waits.
+/// A partition's question and what came of it.
+type Asked = (u16, Vec<StreamKey>, Result<Vec<Bytes>, EngineError>);
+
+/// Asks until nobody waits. Each partition is asked again once its last question is answered: one whose server does not
+/// answer keeps none of the others waiting.
 async fn poll(tails: Tails, backend: ValkeyBackend) {
     let mut failures = 0;
+    let mut asking: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
+    // How many questions of a partition are on their way.
+    let mut open: HashMap<u16, usize> = HashMap::new();
+    let mut ticks = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        let mut partitions: BTreeMap<u16, Vec<StreamKey>> = BTreeMap::new();
-        {
-            let mut waiting = tails.lock();
-            if waiting.streams.is_empty() {
-                waiting.poll = None;
-                return;
+        tokio::select! {
+            Some((partition, keys, answer)) = asking.next() => {
+                if let Some(left) = open.get_mut(&partition) {
+                    *left = left.saturating_sub(1);
+                }
+                match answer {
+                    Ok(marks) => keys.iter().zip(marks).for_each(|(key, mark)| tails.tell(key, Told::Mark(mark))),
+                    Err(_) => {
+                        failures += 1;
+                        keys.iter().for_each(|key| tails.tell(key, Told::Trouble(failures)));
+                    }
+                }
             }
-            for key in waiting.streams.keys() {
-                partitions.entry(key.0.partition()).or_default().push(*key);
-            }
-        }
-        let questions = partitions.iter().flat_map(|(partition, keys)| keys.chunks(ASKED).map(|k| (*partition, k)));
-        let answers = questions.map(|(partition, keys)| {
-            let backend = &backend;
-            async move { (keys, backend.marks(partition, keys).await) }
-        });
-        for (keys, answer) in futures::future::join_all(answers).await {
-            match answer {
-                Ok(marks) => keys.iter().zip(marks).for_each(|(key, mark)| tails.tell(key, Told::Mark(mark))),
-                Err(_) => {
-                    failures += 1;
-                    keys.iter().for_each(|key| tails.tell(key, Told::Trouble(failures)));
+            _ = ticks.tick() => {
+                open.retain(|_, left| *left > 0);
+                let Some(partitions) = tails.by_partition() else { return };
+                for (partition, keys) in partitions {
+                    if open.contains_key(&partition) {
+                        continue;
+                    }
+                    for keys in keys.chunks(ASKED) {
+                        let (keys, backend) = (keys.to_vec(), &backend);
+                        *open.entry(partition).or_default() += 1;
+                        asking.push(Box::pin(async move {
+                            let answer = backend.marks(partition, &keys).await;
+                            (partition, keys, answer)
+                        }));
+                    }
                 }
             }
         }

@@ -24,7 +24,8 @@ pub enum EngineError {
     /// The engine refused; nothing changed. What to do next is the code's class.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// The backend was not reached, or its answer was lost. Repeating the call unchanged is safe.
+    /// The backend was not reached, or its answer was lost. Repeating the call unchanged is safe, but for what counts each
+    /// time once it may have been applied: a report or a reset of a budget without a dedup key, a frame without a seq.
     #[error("transport ({}): {message}", match applied { Applied::No => "not applied", Applied::Unknown => "may have been applied" })]
     Transport {
         /// Whether the operation may have been applied.

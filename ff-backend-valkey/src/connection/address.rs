@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use redis::io::tcp::TcpSettings;
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, TlsCertificates};
 
 use crate::options::{Confirm, ConnectError, Options, Tls};
@@ -49,7 +50,15 @@ fn wrong(problem: &str) -> ConnectError {
 
 fn info(url: &str) -> Result<ConnectionInfo, ConnectError> {
     // The client's own message may repeat what it could not read.
-    ConnectionInfo::from_str(url).map_err(|_| wrong("a host, a port, a database or a user in it is malformed"))
+    ConnectionInfo::from_str(url)
+        .map(|info| info.set_tcp_settings(tcp()))
+        .map_err(|_| wrong("a host, a port, a database or a user in it is malformed"))
+}
+
+/// How the sockets of all connections are set: a call that is sent while another one is on its way is not held back until
+/// that one's answer has come (Nagle's algorithm).
+pub(super) fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// The parameters behind the question mark, those of this crate taken out and put into the options.

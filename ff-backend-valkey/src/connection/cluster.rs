@@ -17,6 +17,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisResult, TlsCertificates, Value};
 
+use super::address::tcp;
 use super::primary::{Primary, route};
 use super::renewed::Renewed;
 use super::retry::Failure;
@@ -83,6 +84,7 @@ impl Cluster {
         let connection = Renewed::new(move |_| {
             let mut builder = ClusterClient::builder(nodes.clone())
                 .retries(0)
+                .tcp_settings(tcp())
                 .response_timeout(response)
                 .connection_timeout(attempt)
                 .max_connection_attempts(NonZeroUsize::MIN);

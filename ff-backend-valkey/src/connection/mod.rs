@@ -3,10 +3,12 @@
 mod address;
 pub(crate) mod checks;
 mod cluster;
+mod confirming;
 mod node;
 mod primary;
 mod renewed;
 mod retry;
+mod sorting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,24 +20,20 @@ use redis::aio::PubSub;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::address::{Address, Place};
 use self::cluster::Cluster;
+use self::confirming::Confirming;
 use self::node::{Node, Source};
 pub(crate) use self::primary::Primary;
-use self::retry::{Failure, Next, UNCONFIRMED, judge, told};
+use self::retry::{Failure, Next, Tries, UNCONFIRMED, judge, told};
+use self::sorting::sort_out;
 use crate::library;
 use crate::options::{Confirm, ConnectError, Options};
 
-/// The pause before the first repeat; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
 /// How many commands are sent at once to one server at most.
 const CHUNK: usize = 256;
-
-/// Connections for writes that wait for a confirmation: the server answers nothing else on one while it waits.
-const CONFIRMING: usize = 16;
 
 /// How often one call loads the library before it gives up.
 const LOADS: u32 = 5;
@@ -48,11 +46,22 @@ pub(crate) struct Request {
     pub(crate) key: String,
     /// Whether it may write.
     pub(crate) writes: bool,
+    /// Whether it may be made again, unchanged, when its outcome is not known.
+    pub(crate) repeatable: bool,
+    /// The execution or flow that it is on, where it is on one.
+    pub(crate) subject: Option<Uuid>,
 }
 
 impl Request {
     fn slot(&self) -> u16 {
         slot_of(&self.key)
+    }
+
+    /// Whether its effect or its answer may differ behind a later call of its batch: both of one unit, and not on two
+    /// executions or flows each.
+    fn minds(&self, later: &Self) -> bool {
+        let apart = matches!((self.subject, later.subject), (Some(one), Some(other)) if one != other);
+        later.writes && self.key == later.key && !apart
     }
 }
 
@@ -86,14 +95,17 @@ enum Link {
 impl Link {
     fn open(address: &Address, options: &Options) -> Self {
         let certificates = address.certificates.clone();
-        if let Place::Cluster(seeds) = &address.place {
-            let (response, attempt) = (options.response_timeout, options.connection_timeout);
-            return Self::Cluster(Box::new(Cluster::new(seeds.clone(), certificates, response, attempt)));
-        }
+        let source = match &address.place {
+            Place::Cluster(seeds) => {
+                let (response, attempt) = (options.response_timeout, options.connection_timeout);
+                return Self::Cluster(Box::new(Cluster::new(seeds.clone(), certificates, response, attempt)));
+            }
+            Place::Server(info) => Source::Server(info.clone(), certificates),
+            Place::Sentinel(place) => Source::Sentinel(place.clone(), certificates),
+        };
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(options.response_timeout))
             .set_connection_timeout(Some(options.connection_timeout));
-        let source = source(address);
         Self::Node(Box::new(Node::new(source, config, options.connection_timeout, options.generation)))
     }
 
@@ -154,47 +166,8 @@ impl Link {
     }
 }
 
-fn source(address: &Address) -> Source {
-    let certificates = address.certificates.clone();
-    match &address.place {
-        Place::Server(info) => Source::Server(info.clone(), certificates),
-        Place::Sentinel(place) => Source::Sentinel(place.clone(), certificates),
-        // A cluster has no such source; its first node stands for it.
-        Place::Cluster(seeds) => Source::Server(seeds[0].clone(), certificates), // at least one: `address::read`
-    }
-}
-
 fn last_slot(requests: &[&Request]) -> u16 {
     requests.last().map_or(0, |request| request.slot())
-}
-
-/// What a write waits for, and the connections that may wait.
-struct Confirming {
-    confirm: Confirm,
-    timeout_ms: u64,
-    links: Vec<Link>,
-    free: Semaphore,
-    next: AtomicUsize,
-}
-
-impl Confirming {
-    fn command(&self) -> Cmd {
-        match self.confirm {
-            Confirm::Replicas(n) => redis::cmd("WAIT").arg(n).arg(self.timeout_ms).to_owned(),
-            _ => redis::cmd("WAITAOF").arg(1).arg(0).arg(self.timeout_ms).to_owned(),
-        }
-    }
-
-    fn is_met(&self, answer: &Value) -> Result<(), String> {
-        let (Value::Int(reached), wanted, what) = (match (self.confirm, answer) {
-            (Confirm::Replicas(n), answer) => (answer.clone(), i64::from(n), "replicas"),
-            (_, Value::Array(parts)) => (parts.first().cloned().unwrap_or(Value::Nil), 1, "synced files"),
-            _ => (Value::Nil, 1, "synced files"),
-        }) else {
-            return Err("the server's confirmation cannot be read".to_owned());
-        };
-        if reached >= wanted { Ok(()) } else { Err(format!("written, but in {reached} of {wanted} {what} in time")) }
-    }
 }
 
 struct Inner {
@@ -216,46 +189,8 @@ pub(crate) struct Connection {
     inner: Arc<Inner>,
 }
 
-/// A call on its way: when it must end, and what its tries so far have left behind.
-struct Tries {
-    deadline: Instant,
-    pause: Duration,
-    applied: Applied,
-    loads: u32,
-}
-
-impl Tries {
-    fn new(retry_for: Duration) -> Self {
-        Self { deadline: Instant::now() + retry_for, pause: FIRST_PAUSE, applied: Applied::No, loads: 0 }
-    }
-
-    /// Notes a failed try.
-    fn note(&mut self, failure: &Failure) -> Next {
-        let verdict = judge(failure);
-        if verdict.applied == Applied::Unknown {
-            self.applied = Applied::Unknown;
-        }
-        verdict.next
-    }
-
-    /// Waits before the next try; false when there is no time for one.
-    async fn wait(&mut self) -> bool {
-        // Some jitter, so that those who failed together do not come back together.
-        let pause = self.pause.mul_f64(0.5 + fraction());
-        if Instant::now() + pause >= self.deadline {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        true
-    }
-}
-
-/// A number in 0..1 that differs between calls.
-fn fraction() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(0_u8);
-    f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+fn lost() -> EngineError {
+    EngineError::Transport { applied: Applied::Unknown, message: "no answer came".to_owned() }
 }
 
 fn too_many() -> EngineError {
@@ -274,13 +209,7 @@ impl Connection {
             // Where two cryptographies are built in, rustls wants to be told; an application that has told it stays right.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let confirming = (options.confirm != Confirm::Memory).then(|| Confirming {
-            confirm: options.confirm,
-            timeout_ms: u64::try_from(options.response_timeout.as_millis() * 3 / 4).unwrap_or(u64::MAX).max(1),
-            links: (0..CONFIRMING).map(|_| Link::open(&address, options)).collect(),
-            free: Semaphore::new(CONFIRMING),
-            next: AtomicUsize::new(0),
-        });
+        let confirming = (options.confirm != Confirm::Memory).then(|| Confirming::new(&address, options));
         let inner = Inner {
             link: Link::open(&address, options),
             address,
@@ -314,7 +243,7 @@ impl Connection {
 
     /// Runs a command once, where its key is.
     pub(crate) async fn once(&self, command: Cmd, key: &str) -> RedisResult<Value> {
-        let request = Request { command, key: key.to_owned(), writes: true };
+        let request = Request { command, key: key.to_owned(), writes: true, repeatable: true, subject: None };
         self.inner.link.send(&request).await.map_err(|failure| failure.error)
     }
 
@@ -357,7 +286,7 @@ impl Connection {
     /// A connection for messages. `&self` counts, so that the nodes of a cluster are tried in turn.
     pub(crate) async fn listen(&self) -> RedisResult<PubSub> {
         match &self.inner.link {
-            Link::Node(_) => source(&self.inner.address).listen().await,
+            Link::Node(node) => node.listen().await,
             Link::Cluster(cluster) => {
                 let attempt = self.inner.listened.fetch_add(1, Ordering::Relaxed);
                 cluster.listen(attempt).await
@@ -376,13 +305,13 @@ impl Connection {
 
     /// Makes one call; repeats it while that may help.
     pub(crate) async fn call(&self, request: &Request) -> Result<Value, EngineError> {
-        let mut tries = Tries::new(self.inner.retry_for);
+        let mut tries = Tries::new(self.inner.retry_for, request.repeatable);
         let flight = tokio::time::timeout_at(self.wait_until(&tries), self.inner.flights.acquire()).await;
         let _flight = flight.map_err(|_| too_many())?;
         loop {
             let answer = match &self.inner.confirming {
                 Some(confirming) if request.writes => {
-                    let mut answers = self.confirmed(&[request], confirming).await;
+                    let mut answers = self.confirmed(&[request], confirming, self.wait_until(&tries)).await;
                     answers.pop().unwrap_or_else(|| {
                         Err(Failure::after(redis::RedisError::from(std::io::Error::new(
                             std::io::ErrorKind::InvalidData,
@@ -429,23 +358,35 @@ impl Connection {
         }
     }
 
-    async fn confirmed(&self, requests: &[&Request], confirming: &Confirming) -> Vec<Result<Value, Failure>> {
-        let Ok(_free) = confirming.free.acquire().await else {
-            let error = std::io::Error::new(std::io::ErrorKind::NotConnected, "the backend is closed");
+    /// Sends a group over a connection that nothing else uses until it is confirmed, which is waited for until `until`.
+    async fn confirmed(
+        &self,
+        requests: &[&Request],
+        confirming: &Confirming,
+        until: Instant,
+    ) -> Vec<Result<Value, Failure>> {
+        let permit = tokio::time::timeout_at(until, confirming.free.acquire()).await;
+        // Given back before the permit: whoever gets that one finds a connection.
+        let taken = permit.as_ref().ok().and_then(|_| confirming.take());
+        let Some(link) = taken.as_ref().and_then(confirming::Taken::link) else {
+            let what = "all connections for confirmed writes wait for confirmations";
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
             return vec![Err(Failure::before(error.into())); requests.len()];
         };
-        let number = confirming.next.fetch_add(1, Ordering::Relaxed) % confirming.links.len();
-        confirming.links[number].send_group(requests, Some(confirming)).await // the remainder is a place in it
+        let answers = link.send_group(requests, Some(confirming)).await;
+        drop(taken);
+        answers
     }
 
     /// Makes many calls, one pipeline for each server; repeats those of them that need it. Calls on one key take effect
     /// in their order.
     pub(crate) async fn call_all(&self, requests: &[Request]) -> Vec<Result<Value, EngineError>> {
         let mut done: Vec<Option<Result<Value, EngineError>>> = vec![None; requests.len()];
-        let mut tries: Vec<Tries> = requests.iter().map(|_| Tries::new(self.inner.retry_for)).collect();
+        let mut tries: Vec<Tries> = requests.iter().map(|r| Tries::new(self.inner.retry_for, r.repeatable)).collect();
         let Some(first) = tries.first() else { return Vec::new() };
+        let until = self.wait_until(first);
         let seats = u32::try_from(requests.len()).unwrap_or(u32::MAX).min(self.inner.most);
-        let flight = tokio::time::timeout_at(self.wait_until(first), self.inner.flights.acquire_many(seats)).await;
+        let flight = tokio::time::timeout_at(until, self.inner.flights.acquire_many(seats)).await;
         let Ok(_flight) = flight else {
             return requests.iter().map(|_| Err(too_many())).collect();
         };
@@ -453,54 +394,25 @@ impl Connection {
         let mut by_server = true;
         while !left.is_empty() {
             let groups = self.groups(requests, &left, by_server).await;
-            let sent = groups.iter().map(|group| self.send_chunks(requests, group));
-            let answers: Vec<(usize, Result<Value, Failure>)> =
+            let sent = groups.iter().map(|group| self.send_chunks(requests, group, until));
+            let mut answers: BTreeMap<usize, Result<Value, Failure>> =
                 futures::future::join_all(sent).await.into_iter().flatten().collect();
-            let mut answers: BTreeMap<usize, Result<Value, Failure>> = answers.into_iter().collect();
-            let (mut again, mut load) = (Vec::new(), false);
-            // From the last one on: a call whose successor on the same key was applied is not repeated behind it.
-            let mut overtaken: Vec<&str> = Vec::new();
-            for n in left.iter().rev() {
-                let request = &requests[*n]; // of `0..requests.len()`, as everything below
-                let failure = match answers.remove(n) {
-                    Some(Ok(value)) => {
-                        overtaken.push(&request.key);
-                        done[*n] = Some(Ok(value));
-                        continue;
-                    }
-                    Some(Err(failure)) => failure,
-                    None => continue,
-                };
-                // A pipeline that failed as a whole for a slot that moved says nothing of the single call.
-                by_server &= !failure.shared;
-                match tries[*n].note(&failure) {
-                    Next::GiveUp if !failure.shared => {
-                        if tries[*n].applied == Applied::Unknown {
-                            overtaken.push(&request.key);
-                        }
-                        done[*n] = Some(Err(told(&failure.error, tries[*n].applied)));
-                    }
-                    _ if overtaken.contains(&request.key.as_str()) => {
-                        done[*n] = Some(Err(told(&failure.error, tries[*n].applied)));
-                    }
-                    next => {
-                        load |= next == Next::Load;
-                        again.push((*n, failure));
-                    }
-                }
+            by_server &= !answers.values().any(|answer| answer.as_ref().is_err_and(|failure| failure.shared));
+            let sorted = sort_out(requests, &left, &mut answers, &mut tries);
+            for (n, answer) in sorted.done {
+                done[n] = Some(answer); // of `0..requests.len()`
             }
-            again.reverse();
-            let Some((slowest, failure)) = again.first() else { break };
+            let Some(slowest) = sorted.again.first() else { break };
             let one = &mut tries[*slowest];
-            let gone_on = if load {
+            let gone_on = if sorted.load {
                 self.load_for(one).await
             } else if one.wait().await {
                 Ok(())
             } else {
-                Err(told(&failure.error, one.applied))
+                Err(sorted.failure.unwrap_or_else(lost))
             };
             if let Err(error) = gone_on {
-                for (n, _) in again {
+                for n in sorted.again {
                     done[n] = Some(Err(match &error {
                         EngineError::Transport { message, .. } => {
                             EngineError::Transport { applied: tries[n].applied, message: message.clone() }
@@ -510,9 +422,8 @@ impl Connection {
                 }
                 break;
             }
-            left = again.into_iter().map(|(n, _)| n).collect();
+            left = sorted.again;
         }
-        let lost = || EngineError::Transport { applied: Applied::Unknown, message: "no answer came".to_owned() };
         done.into_iter().map(|answer| answer.unwrap_or_else(|| Err(lost()))).collect()
     }
 
@@ -528,17 +439,28 @@ impl Connection {
         groups.into_values().collect()
     }
 
-    async fn send_chunks(&self, requests: &[Request], group: &[usize]) -> Vec<(usize, Result<Value, Failure>)> {
+    /// Sends a group, a bounded number of calls at once. Behind a chunk in which a call failed nothing more is sent: what
+    /// comes later must not take effect before it.
+    async fn send_chunks(
+        &self,
+        requests: &[Request],
+        group: &[usize],
+        until: Instant,
+    ) -> Vec<(usize, Result<Value, Failure>)> {
         let mut answers = Vec::with_capacity(group.len());
         for chunk in group.chunks(CHUNK) {
             let sent: Vec<&Request> = chunk.iter().map(|n| &requests[*n]).collect(); // of `0..requests.len()`
             let got = match &self.inner.confirming {
                 Some(confirming) if sent.iter().any(|request| request.writes) => {
-                    self.confirmed(&sent, confirming).await
+                    self.confirmed(&sent, confirming, until).await
                 }
                 _ => self.inner.link.send_group(&sent, None).await,
             };
+            let failed = got.iter().any(Result::is_err);
             answers.extend(chunk.iter().copied().zip(got));
+            if failed {
+                break;
+            }
         }
         answers
     }
@@ -559,55 +481,5 @@ mod tests {
         assert!(
             (0..16).map(|n| slot_of(&format!("a:{{p{n}}}:"))).collect::<std::collections::BTreeSet<_>>().len() > 10
         );
-    }
-
-    fn failure(code: &str, detail: &str, sent: bool) -> Failure {
-        let error = redis::parse_redis_value(format!("-{code} {detail}\r\n").as_bytes()).expect("an error is a value");
-        Failure { error: error.extract_error().expect_err("an error"), sent, shared: false }
-    }
-
-    #[test]
-    fn errors_are_judged_by_what_they_leave_behind() {
-        for (code, detail, applied, next) in [
-            ("ERR", "Function not found", Applied::No, Next::Load),
-            ("LOADING", "the dataset", Applied::No, Next::Again),
-            ("BUSY", "a script", Applied::No, Next::Again),
-            ("TRYAGAIN", "while resharding", Applied::No, Next::Again),
-            ("CLUSTERDOWN", "the cluster", Applied::No, Next::Again),
-            ("MOVED", "1 127.0.0.1:2", Applied::No, Next::Again),
-            ("ASK", "1 127.0.0.1:2", Applied::No, Next::Again),
-            ("READONLY", "a replica", Applied::No, Next::Reconnect),
-            ("OOM", "over maxmemory", Applied::No, Next::GiveUp),
-            ("NOPERM", "no permissions", Applied::No, Next::GiveUp),
-            ("OOM", "over maxmemory script: ff_sweep, on @user_function:1.", Applied::Unknown, Next::GiveUp),
-            ("ERR", "anything else", Applied::Unknown, Next::GiveUp),
-        ] {
-            let verdict = judge(&failure(code, detail, true));
-            assert_eq!((verdict.applied, verdict.next), (applied, next), "{code} {detail}");
-        }
-        let io = |kind: std::io::ErrorKind| redis::RedisError::from(std::io::Error::from(kind));
-        let reset = io(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(judge(&Failure::after(reset.clone())).applied, Applied::Unknown);
-        assert_eq!(judge(&Failure::before(reset)).applied, Applied::No);
-        let refused = judge(&Failure::after(io(std::io::ErrorKind::ConnectionRefused)));
-        assert_eq!((refused.applied, refused.next), (Applied::No, Next::Reconnect));
-    }
-
-    #[tokio::test]
-    async fn a_call_stays_unknown_once_one_of_its_tries_was() {
-        let mut tries = Tries::new(Duration::from_millis(400));
-        let reset = redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        assert_eq!(tries.note(&Failure::after(reset.clone())), Next::Reconnect);
-        tries.note(&Failure::before(reset));
-        assert_eq!(tries.applied, Applied::Unknown);
-        let began = Instant::now();
-        let mut waits = 0;
-        while tries.wait().await {
-            waits += 1;
-        }
-        // A busy machine may wake it late, but it chose no instant behind the end.
-        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
-        assert!((2..30).contains(&waits), "{waits}");
-        assert!(!Tries::new(Duration::ZERO).wait().await, "zero repeats nothing");
     }
 }

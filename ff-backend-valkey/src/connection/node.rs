@@ -9,7 +9,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisResult, TlsCertificates, TlsMode, Value,
 };
 
-use super::address::Sentinels;
+use super::address::{Sentinels, tcp};
 use super::primary::Primary;
 use super::renewed::Renewed;
 use super::retry::{Failure, Next, judge};
@@ -31,6 +31,7 @@ impl Source {
             Self::Sentinel(place, certificates) => {
                 let mut builder =
                     SentinelClientBuilder::new(place.hosts.clone(), place.master.clone(), SentinelServerType::Master)?
+                        .set_client_to_redis_tcp_settings(tcp())
                         .set_client_to_redis_db(place.server.db())
                         .set_client_to_redis_protocol(place.server.protocol());
                 if let Some(user) = place.server.username() {
@@ -57,22 +58,19 @@ impl Source {
             }
         }
     }
-
-    /// A connection for messages.
-    pub(super) async fn listen(&self) -> RedisResult<PubSub> {
-        self.client().await?.get_async_pubsub().await
-    }
 }
 
 /// A server and the connection to it.
 pub(super) struct Node {
+    source: Source,
     connection: Renewed<MultiplexedConnection>,
 }
 
 impl Node {
     pub(super) fn new(source: Source, config: AsyncConnectionConfig, attempt: Duration, generation: u32) -> Self {
+        let place = source.clone();
         let connection = Renewed::new(move |first| {
-            let (source, config) = (source.clone(), config.clone());
+            let (source, config) = (place.clone(), config.clone());
             async move {
                 let opening = async {
                     let client = source.client().await?;
@@ -92,11 +90,16 @@ impl Node {
             }
             .boxed()
         });
-        Self { connection }
+        Self { source, connection }
     }
 
     pub(super) async fn primary(&self) -> RedisResult<Primary> {
         self.connection.get().await.1.map(Primary::Node)
+    }
+
+    /// A connection for messages.
+    pub(super) async fn listen(&self) -> RedisResult<PubSub> {
+        self.source.client().await?.get_async_pubsub().await
     }
 
     fn failed(&self, number: u64, failure: Failure) -> Failure {

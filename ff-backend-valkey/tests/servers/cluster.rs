@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ff_backend_valkey::ValkeyBackend;
-use ff_core::engine_backend::Host;
+use ff_core::contracts::{AppendFrameArgs, TailFramesArgs, TailFramesResult};
+use ff_core::engine_backend::{ClaimOps, ExecutionOps, Host, StreamOps};
+use ff_core::ids::AttemptIndex;
 use ff_core::operation::Operation;
 use ff_testserver::Kind;
 use ff_testserver::cluster::Cluster;
 use ff_testserver::process::Process;
 
-use crate::common::{Traffic, ask, creation, lifecycle, lost, options};
+use crate::common::{Traffic, ask, claim_of, creation, lifecycle, lost, options};
 
 fn holds_library(node: &Process) -> bool {
     ask(node, &["FUNCTION", "STATS"]);
@@ -104,6 +106,38 @@ async fn a_slot_that_moves_in_mid_traffic_loses_nothing_and_fails_no_call() {
     println!("4 slots moved, {} lifecycles, the longest {:?}", account.ended.len(), account.longest);
     assert!(account.failed.is_empty(), "{:?}", account.failed);
     assert_eq!(lost(&backend, &account.ended).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_on_a_primary_that_does_not_answer_keep_no_others_waiting() {
+    let cluster = Cluster::start(Kind::Valkey, 2, 0).unwrap();
+    let backend = ValkeyBackend::connect(&cluster.url(), options("a")).await.unwrap();
+    let at_first = |partition: &u16| keyslot(&cluster.nodes()[0], *partition) < 8192;
+    let silent = (0..16).find(at_first).expect("one of sixteen is there");
+    let well = (0..16).find(|partition| !at_first(partition)).expect("one of sixteen is there");
+    let mut tails = Vec::new();
+    let mut fences = Vec::new();
+    for partition in [silent, well] {
+        let create = creation(partition, "one");
+        let id = create.execution_id;
+        backend.create_execution(create).await.unwrap();
+        let claimed = backend.claim_next(claim_of(partition, "one")).await.unwrap();
+        fences.push((id, claimed.claimed.first().expect("it is ready").claimed().fence));
+        let tail = TailFramesArgs::builder().execution_id(id).attempt_index(AttemptIndex(0)).block_ms(5_000).build();
+        let backend = backend.clone();
+        tails.push(tokio::spawn(async move { backend.tail_frames(tail).await }));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    ask(&cluster.nodes()[0], &["CLIENT", "PAUSE", "4000", "ALL"]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (id, fence) = fences[1];
+    let frame = AppendFrameArgs::builder().execution_id(id).fence(fence).frame_type("text").payload(b"x".to_vec());
+    let began = Instant::now();
+    backend.append_frame(frame.build()).await.unwrap();
+    let TailFramesResult::Frames(page) = tails.remove(1).await.unwrap().unwrap();
+    assert_eq!(page.frames.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    tails.remove(0).await.unwrap().expect("an empty page, once its primary answers again");
 }
 
 fn keyslot(node: &Process, partition: u16) -> u16 {

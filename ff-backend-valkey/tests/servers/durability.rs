@@ -92,6 +92,27 @@ async fn replicas_confirm_writes_and_a_write_that_they_do_not_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_connection_for_a_confirmation_waits_no_longer_than_calls_are_repeated() {
+    let alone = plain(Kind::Valkey, &[]).unwrap();
+    let mut replicated = options("a");
+    replicated.confirm = Confirm::Replicas(1);
+    replicated.response_timeout = Duration::from_secs(4);
+    replicated.retry_for = Duration::from_millis(500);
+    let backend = ValkeyBackend::connect(&alone.url(), replicated).await.unwrap();
+    let began = std::time::Instant::now();
+    // There are sixteen such connections, and each waits three seconds in vain.
+    let answers = futures::future::join_all((0..40).map(|_| backend.create_execution(creation(0, "one")))).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let count = |wanted: Applied| {
+        answers
+            .iter()
+            .filter(|a| matches!(a, Err(EngineError::Transport { applied, .. }) if *applied == wanted))
+            .count()
+    };
+    assert_eq!((count(Applied::Unknown), count(Applied::No)), (16, 24), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_cluster_the_replicas_of_each_primary_confirm_its_writes() {
     let cluster = Cluster::start(Kind::Valkey, 2, 1).unwrap();
     let mut replicated = options("a");

@@ -9,6 +9,7 @@ mod connection;
 mod dump;
 mod durability;
 mod library;
+mod lost;
 mod sentinel;
 mod tls;
 mod wake;
