@@ -36,6 +36,6 @@ pub mod traces;
 pub mod view;
 
 pub use brief::table;
-pub use convict::{Conviction, Trials, convict};
+pub use convict::{Cause, Conviction, Trials, convict};
 pub use harness::{Damage, DamageKind, Fixture, Harness, TestName};
 pub use run::{Depth, Sizes, Tally, Tier, Trial, Verdict, main};

@@ -50,15 +50,85 @@ struct Header {
 /// The call that issued a token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenName {
+pub(crate) struct TokenName {
     execution_id: ExecutionId,
     waitpoint_id: WaitpointId,
-    kid: Kid,
-    source: Option<SignalSource>,
+    /// The key that signed it.
+    pub(crate) kid: Kid,
+    /// The source that it is bound to.
+    pub(crate) source: Option<SignalSource>,
+}
+
+macro_rules! kept {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../traces/", $name, ".jsonl")))),*]
+    };
 }
 
 /// The kept traces by name, as embedded.
-pub const KEPT: &[(&str, &str)] = &[];
+pub const KEPT: &[(&str, &str)] = kept![
+    "all-of-evaluated-as-any-of",
+    "another-secret-under-a-known-kid-is-a-repeat",
+    "any-content-is-a-repeat",
+    "buffered-signals-are-lost-at-the-suspend",
+    "cancel-forgets-the-retention",
+    "cancel-leaves-a-paused-attempt-open",
+    "claims-by-a-cached-clock",
+    "completion-acknowledged-and-lost",
+    "condition-evaluated-on-the-wrong-suspension",
+    "covered-member-runs-on",
+    "default-timeout-ignored",
+    "delay-in-the-past-lands-in-no-queue",
+    "diamond-s-sink-starts-after-one-middle",
+    "duplicate-signal-counts-twice",
+    "escalation-never-fails",
+    "expected-revision-ignored",
+    "grant-survives-a-block",
+    "grant-survives-a-cancel",
+    "head-of-line-blocks",
+    "hold-ignored",
+    "idempotency-key-free-at-the-end",
+    "idempotency-key-of-signals-forgotten",
+    "last-result-falls-back-to-an-earlier-run",
+    "last-wake-up-lost-while-the-parent-was-active",
+    "lease-expiry-compared-exclusively",
+    "lost-attempts-are-not-listed",
+    "operator-resumes-after-the-timeout",
+    "operator-s-failure-is-retried",
+    "other-limits-are-a-repeat",
+    "priority-order-breaks-at-i32-min",
+    "progress-survives-a-new-attempt",
+    "promotion-before-the-upstream-has-ended",
+    "quorum-counts-signals-not-senders",
+    "read-sweeps-first",
+    "reclaim-of-a-live-lease",
+    "reclaimed-attempt-inherits-the-dead-one-s-time",
+    "rejected-reservation-is-added",
+    "release-of-an-unknown-holder-frees-a-slot",
+    "repeated-admission-is-charged-again",
+    "repeated-append-adds-a-frame",
+    "repeated-claim-takes-more",
+    "repeated-completion-counts-again",
+    "replay-keeps-the-retry-counter",
+    "replay-reopens-nobody",
+    "resume-delay-forgotten-by-operators",
+    "resumed-claim-keeps-the-epoch",
+    "retry-rejoins-at-the-tail",
+    "revoked-kid-comes-back",
+    "revoked-marker-survives-a-replay",
+    "scheduled-reset-a-moment-late",
+    "shorter-renewal-shortens",
+    "signal-taken-at-the-timeout-s-instant",
+    "suspended-executions-are-not-counted",
+    "suspension-expires-early",
+    "tail-is-never-told-of-the-end",
+    "time-asleep-counts",
+    "timer-lost-with-the-first-update",
+    "usage-counts-again-at-a-retry",
+    "waitpoint-in-use-is-closed",
+    "zombie-appends",
+    "zombie-worker-completes",
+];
 
 impl Trace {
     /// Reads a trace.
@@ -127,7 +197,8 @@ impl Trace {
     }
 }
 
-type Issued = BTreeMap<WaitpointToken, TokenName>;
+/// Tokens, and the calls that issued them.
+pub(crate) type Issued = BTreeMap<WaitpointToken, TokenName>;
 
 fn token_value(token: &WaitpointToken, issued: &Issued) -> Value {
     match issued.get(token) {
@@ -136,7 +207,8 @@ fn token_value(token: &WaitpointToken, issued: &Issued) -> Value {
     }
 }
 
-fn note_issued(operation: &Operation, outcome: &Outcome, issued: &mut Issued) {
+/// Remembers the tokens that an answer issues.
+pub(crate) fn note_issued(operation: &Operation, outcome: &Outcome, issued: &mut Issued) {
     let mut note = |execution_id: ExecutionId, waitpoint_id: WaitpointId, tokens: &[IssuedToken]| {
         for token in tokens {
             if let Some(kid) = token.token.kid() {

@@ -1,16 +1,19 @@
 //! The checker for linearizability held against histories that are known to be good or bad and against a second
 //! implementation, stateright's; and the concurrent tier against backends that are wrong only when clients meet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use async_trait::async_trait;
 use ff_backend_memory::MemoryBackend;
-use ff_conformance::concurrent::{Asked, Judgement, Plan, Rules, Theme, draw, judge, play};
+use ff_conformance::concurrent::{Asked, Judgement, Met, Plan, Rules, Theme, draw, judge, play};
 use ff_conformance::linear::{Bound, Call, Specification, Verdict, check, shorten, table};
 use ff_conformance::random::{Action, Step, World};
+use ff_conformance::{Fixture, Harness, TestName, Trials, convict};
 use ff_core::bounds::Deployment;
 use ff_core::contracts::{CheckAdmissionResult, NextClaim, ReportUsageResult};
 use ff_core::engine_backend::EngineBackend;
@@ -109,6 +112,12 @@ fn histories_of_a_register_that_have_an_order() {
         // A write without an answer happened late, or never.
         vec![Call::unknown(0, 1, Write(1)), done(1, 2, 3, Read, 0), done(1, 4, 5, Read, 1)],
         vec![Call::unknown(0, 1, Write(1)), done(1, 2, 3, Read, 0)],
+        // It had its effect before it could have none any more, or never.
+        vec![Call::unknown(0, 1, Write(1)).settled(4), done(1, 2, 3, Read, 0), done(1, 5, 6, Read, 0)],
+        vec![Call::unknown(0, 1, Write(1)).settled(4), done(1, 2, 3, Read, 0), done(1, 5, 6, Read, 1)],
+        vec![Call::unknown(0, 1, Write(1)).settled(4), done(1, 2, 6, Read, 0), done(2, 7, 8, Read, 1)],
+        // A read that is right without it, and would be without it for ever, does not close its time.
+        vec![done(2, 1, 9, Read, 1), Call::unknown(0, 2, Write(1)).settled(4), done(1, 5, 6, Read, 1)],
     ];
     for history in good {
         let verdict = check(&Register, &history, BOUND);
@@ -135,6 +144,8 @@ fn histories_of_a_register_that_have_none() {
         vec![done(0, 1, 2, Read, 1), done(1, 3, 4, Write(1), 1)],
         // A write without an answer does not happen twice.
         vec![Call::unknown(0, 1, Write(1)), done(1, 2, 3, Read, 1), done(1, 4, 5, Write(2), 2), done(1, 6, 7, Read, 1)],
+        // Nor after its time is over.
+        vec![Call::unknown(0, 1, Write(1)).settled(4), done(1, 5, 6, Read, 0), done(1, 7, 8, Read, 1)],
         // Nor before it was asked.
         vec![done(1, 1, 2, Read, 1), Call::unknown(0, 3, Write(1))],
     ];
@@ -366,6 +377,7 @@ fn play_until_wrong<L: Layer>(layer: impl Fn() -> L, themes: &[Theme], at_most: 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("starts");
     let plans = (0..).map(draw).filter(|plan: &Plan| themes.contains(&plan.theme()));
     let mut given_up = 0;
+    let mut met = Met::default();
     for (played, plan) in plans.take(at_most).enumerate() {
         assert!((6..=12).contains(&plan.clients()) && (40..=80).contains(&plan.calls()));
         let judgement = runtime.block_on(async {
@@ -374,6 +386,7 @@ fn play_until_wrong<L: Layer>(layer: impl Fn() -> L, themes: &[Theme], at_most: 
             let backend = Layered::new(inner, layer());
             let handles: [Arc<dyn EngineBackend>; 2] = [Arc::new(backend.clone()), Arc::new(backend)];
             let history = play(&handles, &clock, &plan).await.expect("clients end");
+            met.add(&Met::of(&history, plan.clients()));
             judge(&Rules(Deployment::default()), history)
         });
         match judgement {
@@ -383,17 +396,90 @@ fn play_until_wrong<L: Layer>(layer: impl Fn() -> L, themes: &[Theme], at_most: 
         }
     }
     assert!(given_up * 100 <= at_most, "given up in {given_up} of {at_most}");
+    println!("{met}");
+    assert_eq!(met.gaps(), Vec::<String>::new());
     (at_most, None)
 }
 
 /// Histories within which each mistake must be found.
 const BUDGET: usize = 600;
 
-fn convicts<L: Layer>(layer: impl Fn() -> L, themes: &[Theme], word: &str) {
+/// The rows of a table: of each call what was asked.
+fn asked(table: &str) -> Vec<&str> {
+    let rows = table.lines().skip_while(|line| !line.contains("operation -> outcome")).skip(1);
+    rows.take_while(|line| line.starts_with("  ")).filter(|line| !line.trim_start().starts_with("->")).collect()
+}
+
+/// Histories show the mistake in calls of this operation, of two clients at least; and sequences show nothing, since it is
+/// made only when clients meet.
+fn convicts<L: Layer>(layer: fn() -> L, themes: &[Theme], operation: &str) {
+    let alone = Arc::new(Alone(layer));
+    let found = convict(&alone, &Trials::none().seeds(0..12));
+    assert!(found.is_none(), "it is wrong without any meeting: {found:?}");
     let (played, table) = play_until_wrong(layer, themes, BUDGET);
     let table = table.unwrap_or_else(|| panic!("not found in {played} histories"));
     println!("found in history {played}\n{table}");
-    assert!(table.contains(word), "{table}");
+    let rows = asked(&table);
+    let of_it: Vec<&&str> = rows.iter().filter(|row| row.contains(&format!(" {operation}("))).collect();
+    assert!(!of_it.is_empty() && rows.len() <= 12, "{table}");
+    let clients: BTreeSet<&str> = rows.iter().filter_map(|row| row.split_whitespace().nth(1)).collect();
+    assert!(clients.len() > 1, "one client alone met nobody: {table}");
+    assert!(table.contains("would have been answered"), "{table}");
+}
+
+/// One backend under a layer, which one caller uses alone.
+struct Alone<L>(fn() -> L);
+
+impl<L: Layer> Harness for Alone<L> {
+    async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
+        let memory = MemoryBackend::with_manual_clock(clock.clone());
+        Fixture::new(Arc::new(Layered::new(Arc::new(memory), self.0())), clock)
+    }
+}
+
+/// How many are between asking and being answered. Whoever goes away without the answer is no more among them.
+#[derive(Default)]
+struct Between(AtomicUsize);
+
+struct Inside<'a> {
+    between: &'a Between,
+    /// Whether others were inside when this one entered.
+    met: bool,
+}
+
+impl Between {
+    fn enter(&self) -> Inside<'_> {
+        Inside { between: self, met: self.0.fetch_add(1, Ordering::SeqCst) > 0 }
+    }
+}
+
+impl Inside<'_> {
+    /// Whether nobody else is inside.
+    fn alone(&self) -> bool {
+        self.between.0.load(Ordering::SeqCst) == 1
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.between.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_goes_away_in_the_middle_of_a_call_is_no_more_between() {
+    let between = Between::default();
+    let mut call = Box::pin(async {
+        let inside = between.enter();
+        yield_now().await;
+        inside.met
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(call.as_mut().poll(&mut context).is_pending());
+    assert!(between.enter().met);
+    drop(call);
+    let again = between.enter();
+    assert!(!again.met && again.alone());
 }
 
 /// Lets others go between asking, doing and answering: nothing wrong, only slow.
@@ -418,7 +504,7 @@ fn a_backend_that_is_only_slow_is_not_convicted() {
 /// A claim that looks at the queue, and takes from it later: two that meet are granted the same.
 #[derive(Default)]
 struct TwiceGranted {
-    between: AtomicUsize,
+    between: Between,
     seen: Mutex<Vec<NextClaim>>,
 }
 
@@ -428,7 +514,10 @@ impl Layer for TwiceGranted {
         if operation.name() != OpName::ClaimNext {
             return dispatch(inner, operation).await;
         }
-        self.between.fetch_add(1, Ordering::SeqCst);
+        let inside = self.between.enter();
+        if !inside.met {
+            self.seen.lock().expect("not poisoned").clear();
+        }
         yield_now().await;
         let mut outcome = dispatch(inner, operation).await;
         if let Ok(Outcome::ClaimNext(result)) = &mut outcome {
@@ -440,7 +529,7 @@ impl Layer for TwiceGranted {
             }
         }
         yield_now().await;
-        if self.between.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if inside.alone() {
             self.seen.lock().expect("not poisoned").clear();
         }
         outcome
@@ -455,7 +544,7 @@ fn a_claim_granted_twice_when_two_meet_is_convicted() {
 /// A budget that reads its usage and writes the sum later: of two reports that meet, one is lost.
 #[derive(Default)]
 struct LostUpdate {
-    between: AtomicUsize,
+    between: Between,
 }
 
 #[async_trait]
@@ -464,15 +553,12 @@ impl Layer for LostUpdate {
         if operation.name() != OpName::ReportUsage {
             return dispatch(inner, operation).await;
         }
-        let others = self.between.fetch_add(1, Ordering::SeqCst);
+        let inside = self.between.enter();
         yield_now().await;
-        let outcome = if others == 0 {
-            dispatch(inner, operation).await
-        } else {
-            Ok(Outcome::ReportUsage(ReportUsageResult::Ok))
-        };
-        self.between.fetch_sub(1, Ordering::SeqCst);
-        outcome
+        if inside.met {
+            return Ok(Outcome::ReportUsage(ReportUsageResult::Ok));
+        }
+        dispatch(inner, operation).await
     }
 }
 
@@ -484,7 +570,7 @@ fn a_report_lost_when_two_meet_is_convicted() {
 /// A signal that is sent once more when another is on its way.
 #[derive(Default)]
 struct CountedTwice {
-    between: AtomicUsize,
+    between: Between,
 }
 
 #[async_trait]
@@ -494,21 +580,20 @@ impl Layer for CountedTwice {
         let mut again = args.clone();
         again.signal_id = SignalId::from_uuid(uuid::Uuid::from_u128(again.signal_id.uuid().as_u128() ^ (1 << 80)));
         again.idempotency_key = None;
-        let others = self.between.fetch_add(1, Ordering::SeqCst);
+        let inside = self.between.enter();
         yield_now().await;
         let outcome = dispatch(inner, operation).await;
-        if others > 0 && outcome.is_ok() {
+        if inside.met && outcome.is_ok() {
             let _ = dispatch(inner, again.into()).await;
         }
         yield_now().await;
-        self.between.fetch_sub(1, Ordering::SeqCst);
         outcome
     }
 }
 
 #[test]
 fn a_signal_counted_twice_when_two_meet_is_convicted() {
-    convicts(CountedTwice::default, &[Theme::Signals], "ignal");
+    convicts(CountedTwice::default, &[Theme::Signals], "DeliverSignal");
 }
 
 /// A cache of reads that writes empty, and that a read which began before the write then fills.
@@ -546,7 +631,7 @@ fn a_cache_filled_with_what_was_is_convicted() {
 /// An admission that looks for a place, and takes it later: two that meet get the same.
 #[derive(Default)]
 struct PlaceGivenTwice {
-    between: AtomicUsize,
+    between: Between,
     seen: Mutex<Option<CheckAdmissionResult>>,
 }
 
@@ -556,7 +641,10 @@ impl Layer for PlaceGivenTwice {
         if operation.name() != OpName::CheckAdmission {
             return dispatch(inner, operation).await;
         }
-        self.between.fetch_add(1, Ordering::SeqCst);
+        let inside = self.between.enter();
+        if !inside.met {
+            *self.seen.lock().expect("not poisoned") = None;
+        }
         yield_now().await;
         let mut outcome = dispatch(inner, operation).await;
         if let Ok(Outcome::CheckAdmission(result)) = &mut outcome {
@@ -568,7 +656,7 @@ impl Layer for PlaceGivenTwice {
             }
         }
         yield_now().await;
-        if self.between.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if inside.alone() {
             *self.seen.lock().expect("not poisoned") = None;
         }
         outcome

@@ -148,8 +148,12 @@ fn a_random_sequence_convicts_the_toy_in_a_few_calls_that_can_be_read() {
         assert!(line.contains(call.operation.name().as_str()) && line.contains(" +"), "{line}");
         assert!(line.len() < 250, "too long to be read: {line}");
     }
-    let said = |word: &str| lines.iter().find(|line| line.trim_start().starts_with(word)).copied().unwrap_or_default();
-    assert!(said("expected ->") != said("actual   ->") && !said("actual   ->").is_empty(), "{found}");
+    let said = |word: &str| {
+        let line = lines.iter().find_map(|line| line.trim_start().strip_prefix(word));
+        line.unwrap_or_else(|| panic!("there is no line of {word:?}: {found}")).trim()
+    };
+    let (expected, actual) = (said("expected ->"), said("actual   ->"));
+    assert!(!expected.is_empty() && !actual.is_empty() && expected != actual, "{found}");
     // Ids are named by what they name.
     assert!(!found.evidence.contains("0000-7000-8000"), "{found}");
 }

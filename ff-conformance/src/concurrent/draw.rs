@@ -238,7 +238,9 @@ const MAX_LOST: usize = 4;
 #[must_use]
 pub fn draw(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xc0ff_ee00);
-    let theme = Theme::ALL[usize::try_from(seed % 7).unwrap_or(0)];
+    // Themes take turns.
+    let turn = usize::try_from(seed % Theme::ALL.len() as u64).unwrap_or(0);
+    let theme = Theme::ALL[turn];
     let mut serial = 0;
     let mut step = |name: OpName, rng: &mut fastrand::Rng| {
         serial += 1;

@@ -18,14 +18,19 @@
 //! - `rebuild_indexes`: `examined`, `lane_counts` and the cursor; page boundaries are a backend's own.
 //! - `stale_kid` and `keystore_busy`: what a cache of keys answers in a lost race. They say that nothing happened, so the
 //!   call is left out of the history.
-//! - A signal by a kid that was retired after a process cached it, with a source that is not its token's: `invalid_token`
-//!   and `token_source_mismatch` both let nobody in.
+//! - A signal under a token that was issued to another source, by a kid that was revoked or replaced in this history, which
+//!   a process may have cached: `invalid_token` and `token_source_mismatch` both let nobody in.
 //! - A transport error that was not applied is left out; one that may have been is a call without an answer.
+//!
+//! **What must be there** ([`Met`]): a history in which nothing was answered, nothing succeeded or nobody met has always an
+//! order. So answers, successes and overlaps are counted, printed, and too few of them fail the trial.
 
 mod draw;
 mod judge;
+mod meet;
 mod play;
 
 pub use draw::{Plan, Theme, draw};
 pub use judge::{Judgement, Rules, judge};
+pub use meet::Met;
 pub use play::{Asked, Record, play};

@@ -150,6 +150,10 @@ async fn run_phase(
         done.map_err(|e| format!("a client did not end: {e}"))?;
     }
     settle(handles).await;
+    let settled = shared.tick();
+    for call in locked(&shared.record).iter_mut().filter(|call| call.answer.is_none()) {
+        call.until = call.until.min(settled);
+    }
     Ok(())
 }
 

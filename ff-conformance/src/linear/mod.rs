@@ -64,17 +64,26 @@ pub struct Call<O, R> {
     pub operation: O,
     /// When the answer came and what it was; none if it never came.
     pub answer: Option<(u64, R)>,
+    /// Of a call without an answer: when it can no longer take effect. The end of time if nobody knows.
+    pub until: u64,
 }
 
 impl<O, R> Call<O, R> {
     /// A call that was answered.
     pub const fn answered(client: usize, invoked: u64, returned: u64, operation: O, outcome: R) -> Self {
-        Self { client, invoked, operation, answer: Some((returned, outcome)) }
+        Self { client, invoked, operation, answer: Some((returned, outcome)), until: u64::MAX }
     }
 
     /// A call whose answer never came.
     pub const fn unknown(client: usize, invoked: u64, operation: O) -> Self {
-        Self { client, invoked, operation, answer: None }
+        Self { client, invoked, operation, answer: None, until: u64::MAX }
+    }
+
+    /// The same call, which takes no effect from this instant on if it has had none.
+    #[must_use]
+    pub fn settled(mut self, at: u64) -> Self {
+        self.until = at;
+        self
     }
 
     /// When the answer came; the end of time if it never did.

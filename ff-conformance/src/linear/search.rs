@@ -76,12 +76,26 @@ impl<S: Specification> Search<'_, S> {
                 found.push(*at);
             }
         }
-        found.retain(|at| self.history[*at].invoked < horizon);
+        // What comes next happens after everything that is done was asked.
+        let latest = self.by_invocation.iter().rev().find(|at| done.has(**at));
+        let latest = latest.map_or(0, |at| self.history[*at].invoked);
+        found.retain(|at| self.history[*at].invoked < horizon && !self.is_over(*at, latest));
         found.sort_by_key(|at| {
             let call = &self.history[*at];
             (self.specification.only_reads(&call.operation), std::cmp::Reverse(call.returned()))
         });
         found
+    }
+
+    /// Whether a call never had an answer and can have no effect any more at this instant.
+    fn is_over(&self, at: usize, now: u64) -> bool {
+        self.history[at].answer.is_none() && self.history[at].until < now
+    }
+
+    /// Whether some call could still take effect before this one, and not after it.
+    fn closes(&self, done: &Done, at: usize) -> bool {
+        let now = self.history[at].invoked;
+        (0..self.history.len()).any(|other| !done.has(other) && self.is_over(other, now))
     }
 
     fn attempt(&mut self, state: usize, at: usize) -> Tried<S::Outcome> {
@@ -159,9 +173,12 @@ impl<S: Specification> Search<'_, S> {
                 Tried::Idle => {}
                 Tried::Wrong(expected) => wrong.push((at, expected)),
                 Tried::Right { state, unchanged } => {
-                    if unchanged && let Some(frame) = frames.last_mut() {
+                    if unchanged
+                        && !self.closes(&done, at)
+                        && let Some(frame) = frames.last_mut()
+                    {
                         // It is right here and leaves everything as it is: whatever is possible without it first is
-                        // possible with it first.
+                        // possible with it first, unless it ends the time of a call without an answer.
                         frame.next.clear();
                     }
                     let done = done.with(at);

@@ -23,7 +23,7 @@ pub fn table<O: Debug, R: Debug>(shortened: &Shortened<O, R>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} calls contradict each other; {left_out} that do not matter are left out", calls.len());
     let _ = writeln!(text, "  call  client  invoked  returned  operation -> outcome");
-    for (at, Call { client, invoked, operation, answer }) in calls.iter().enumerate() {
+    for (at, Call { client, invoked, operation, answer, .. }) in calls.iter().enumerate() {
         let (returned, outcome) = match answer {
             Some((returned, outcome)) => (returned.to_string(), cut(outcome)),
             None => ("never".to_owned(), "unknown".to_owned()),

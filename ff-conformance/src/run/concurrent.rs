@@ -6,7 +6,7 @@ use ff_core::time::{ManualClock, TimestampMs};
 use libtest_mimic::Failed;
 
 use super::{Sizes, Tally, Trial, Verdict};
-use crate::concurrent::{self, Judgement, Rules};
+use crate::concurrent::{self, Judgement, Met, Rules};
 use crate::harness::{Harness, TestName};
 use crate::stage::START_MS;
 
@@ -38,17 +38,16 @@ const CLIENT_THREADS: usize = 4;
 
 /// Plays a history of each seed and looks for an order of its calls.
 fn run_block<H: Harness>(harness: &Arc<H>, seeds: impl Iterator<Item = u64>, tally: &Tally) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CLIENT_THREADS)
-        .enable_all()
-        .build()
-        .map_err(|e| Failed::from(format!("no runtime: {e}")))?;
-    let (mut played, mut given_up) = (0_u64, 0_u64);
+    let runtime = runtime()?;
+    let mut all = Met::default();
+    let mut given_up: Vec<String> = Vec::new();
     for seed in seeds {
-        played += 1;
-        match runtime.block_on(run_history(&**harness, seed, tally)).map_err(Failed::from)? {
+        let (met, judgement) = runtime.block_on(run_history(&**harness, seed)).map_err(Failed::from)?;
+        all.add(&met);
+        tell(tally, &met, &judgement);
+        match judgement {
             Judgement::Linearizable => {}
-            Judgement::GaveUp => given_up += 1,
+            Judgement::GaveUp => given_up.push(seed.to_string()),
             Judgement::Wrong(table) => {
                 let again =
                     format!("seed {seed} (FF_SEED={seed} FF_HISTORIES=200 plays it often: no two runs meet alike)");
@@ -56,27 +55,50 @@ fn run_block<H: Harness>(harness: &Arc<H>, seeds: impl Iterator<Item = u64>, tal
             }
         }
     }
-    if given_up > 0 {
-        println!("the search was given up in {given_up} of {played} histories");
+    println!("{all}");
+    if !given_up.is_empty() {
+        let text = format!(
+            "the search was given up in {} of {}, seeds {}",
+            given_up.len(),
+            all.histories,
+            given_up.join(", ")
+        );
+        println!("{text}");
+        if given_up.len() as u64 * 100 > all.histories {
+            return Err(Failed::from(text));
+        }
     }
-    if given_up * 100 > played {
-        return Err(Failed::from(format!("the search was given up in {given_up} of {played} histories")));
-    }
-    Ok(())
+    let gaps = all.gaps();
+    if gaps.is_empty() { Ok(()) } else { Err(Failed::from(format!("{}: {all}", gaps.join("; ")))) }
 }
 
-async fn run_history<H: Harness>(harness: &H, seed: u64, tally: &Tally) -> Result<Judgement, String> {
+/// Counts a history for the report.
+fn tell(tally: &Tally, met: &Met, judgement: &Judgement) {
+    tally.add("histories", met.histories);
+    tally.add("calls in histories", met.calls);
+    tally.add("answers lost in histories", met.calls - met.answered);
+    tally.add("answers ok in histories", met.ok);
+    tally.add("overlapping calls in histories", met.overlapping);
+    tally.add("histories given up", u64::from(*judgement == Judgement::GaveUp));
+}
+
+/// Plays one history, counts it and judges it.
+pub(crate) async fn run_history<H: Harness>(harness: &H, seed: u64) -> Result<(Met, Judgement), String> {
     let clock = ManualClock::at(TimestampMs::saturating(START_MS));
     let fixture = harness.open(&TestName("concurrent::histories".to_owned()), clock).await;
     let mut handles = vec![Arc::clone(&fixture.backend)];
     handles.extend(harness.second(&fixture).await);
     let rules = Rules(fixture.backend.deployment().clone());
-    let history = concurrent::play(&handles, &fixture.clock, &concurrent::draw(seed)).await?;
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    tally.add("histories", 1);
-    tally.add("calls in histories", count(history.len()));
-    tally.add("answers lost in histories", count(history.iter().filter(|call| call.answer.is_none()).count()));
-    let judgement = concurrent::judge(&rules, history);
-    tally.add("histories given up", u64::from(judgement == Judgement::GaveUp));
-    Ok(judgement)
+    let plan = concurrent::draw(seed);
+    let history = concurrent::play(&handles, &fixture.clock, &plan).await?;
+    Ok((Met::of(&history, plan.clients()), concurrent::judge(&rules, history)))
+}
+
+/// What clients run on.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CLIENT_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|e| Failed::from(format!("no runtime: {e}")))
 }

@@ -1,7 +1,7 @@
 //! The command line: tiers are chosen here; their trials are listed, filtered and run by libtest-mimic.
 
 pub(crate) mod cases;
-mod concurrent;
+pub(crate) mod concurrent;
 pub(crate) mod random;
 mod sizes;
 pub(crate) mod traces;

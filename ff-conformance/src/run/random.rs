@@ -71,7 +71,8 @@ async fn open<H: Harness>(harness: &H) -> Fixture {
     harness.open(&TestName("random::sequences".to_owned()), clock).await
 }
 
-async fn play_fresh<H: Harness>(harness: &H, steps: &[Step]) -> Option<Disagreement> {
+/// Plays steps on a fresh backend.
+pub(crate) async fn play_fresh<H: Harness>(harness: &H, steps: &[Step]) -> Option<Disagreement> {
     let fixture = open(harness).await;
     random::play(&*fixture.backend, &fixture.clock, steps, &mut Coverage::new()).await.err()
 }

@@ -1,7 +1,9 @@
 //! Where a lie is told: around the in-memory backend, whose records it may read and alter.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ff_backend_memory::MemoryBackend;
@@ -38,6 +40,8 @@ pub(crate) struct Bug {
     pub(crate) name: &'static str,
     /// What happened in the real world.
     pub(crate) story: &'static str,
+    /// The case whose sentence it breaks, and which must convict it: the beginning of its name.
+    pub(crate) by: &'static str,
     /// The operations that it lies in.
     pub(crate) operations: &'static [OpName],
     /// How.
@@ -198,6 +202,17 @@ pub(crate) fn refused(answer: &Answer, code: Code) -> bool {
 pub(crate) struct Liar {
     pub(crate) bug: &'static Bug,
     pub(crate) scene: Scene,
+    /// Set if telling the lie panicked: what a trial says then is no conviction.
+    pub(crate) panicked: Arc<AtomicBool>,
+}
+
+impl Liar {
+    fn tell<T>(&self, lie: impl FnOnce() -> T) -> T {
+        std::panic::catch_unwind(AssertUnwindSafe(lie)).unwrap_or_else(|panic| {
+            self.panicked.store(true, Ordering::SeqCst);
+            std::panic::resume_unwind(panic)
+        })
+    }
 }
 
 #[async_trait]
@@ -207,11 +222,11 @@ impl Layer for Liar {
             return dispatch(inner, operation).await;
         }
         match self.bug.lie {
-            Lie::Call(call) => call(&self.scene, operation),
-            Lie::Asks(change) => dispatch(inner, change(&self.scene, operation)).await,
+            Lie::Call(call) => self.tell(|| call(&self.scene, operation)),
+            Lie::Asks(change) => dispatch(inner, self.tell(|| change(&self.scene, operation))).await,
             Lie::Tells(change) => {
                 let answer = dispatch(inner, operation.clone()).await;
-                change(&self.scene, &operation, answer)
+                self.tell(|| change(&self.scene, &operation, answer))
             }
         }
     }

@@ -10,6 +10,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "duplicate dimensions pass the limit",
         story: "each entry is checked alone, and all are added",
+        by: "budget::report_usage::(t, 6) and (t, 6) in one",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);
@@ -37,6 +38,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "rejected reservation is added",
         story: "refusal after a write: the counter is raised, compared, and not lowered again",
+        by: "budget::report_usage::then reserve 5 answers HardBreach(6, 10) with",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);
@@ -55,6 +57,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "usage key shared by all budgets",
         story: "dedup scoped too widely: one report on two budgets counts on the first",
+        by: "budget::report_usage::one key on two budgets counts on",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);
@@ -77,6 +80,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "usage counts again at a retry",
         story: "the dedup key is for the log",
+        by: "budget::report_usage::with hard 10 and soft 5, 6",
         operations: &[Op::ReportUsage],
         lie: Asks(|_, mut op| {
             if let Operation::ReportUsage(args) = &mut op {
@@ -88,6 +92,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "usage key remembered a moment too long",
         story: "expiry compared exclusively: tomorrow's report of the same hour is a repeat",
+        by: "budget::report_usage::a key is remembered at 24 h",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);
@@ -101,6 +106,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "reset clears the breach counters",
         story: "the record is written anew, with what should have been kept",
+        by: "budget::reset_budget::it clears usage and exhaustion, keeps breach",
         operations: &[Op::ResetBudget],
         lie: Tells(|s, op, answer| {
             if let (Operation::ResetBudget(args), Ok(_)) = (op, &answer) {
@@ -115,6 +121,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "reset keeps the exhaustion",
         story: "usage is 0 and nobody is admitted",
+        by: "budget::reset_budget::it clears usage and exhaustion, keeps breach",
         operations: &[Op::ResetBudget],
         lie: Call(|s, op| {
             let args = args!(s, op, ResetBudget);
@@ -135,6 +142,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "scheduled reset a moment late",
         story: "due compared exclusively: at midnight the budget is still yesterday's",
+        by: "budget::get_budget_status::at the due instant itself the reset",
         operations: &[Op::GetBudgetStatus, Op::ReportUsage],
         lie: Call(|s, op| {
             let id = match &op {
@@ -154,6 +162,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "refused report half added",
         story: "the first dimension is added before the second is found to overflow",
+        by: "budget::report_usage::when the second of two dimensions would",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);
@@ -170,6 +179,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "exhaustion moves with every report",
         story: "`exhausted since` is the last report's instant, and the retry after five minutes never comes",
+        by: "budget::report_usage::exhausted_at keeps its first instant until a",
         operations: &[Op::ReportUsage],
         lie: Tells(|s, op, answer| {
             if let (Operation::ReportUsage(args), Ok(_)) = (op, &answer) {
@@ -186,6 +196,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "other limits are a repeat",
         story: "the id exists, so the creation is told to have happened; the limits are the old ones",
+        by: "budget::create_budget::another limit, enforcement or interval under the",
         operations: &[Op::CreateBudget],
         lie: Call(|s, op| {
             let args = args!(s, op, CreateBudget);
@@ -203,6 +214,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replayed breach counts again",
         story: "the retried report is recognised and its breach is still counted",
+        by: "budget::report_usage::a replayed breach moves no breach counter",
         operations: &[Op::ReportUsage],
         lie: Call(|s, op| {
             let args = args!(s, op, ReportUsage);

@@ -40,6 +40,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant used by another instance",
         story: "the grant is held by the worker's name; a second process under that name takes it",
+        by: "claim::claim_execution::another instance of the same worker cannot",
         operations: &[Op::ClaimExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ClaimExecution);
@@ -54,6 +55,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "resumed claim keeps the epoch",
         story: "the same attempt, so the same fencing token: the owner before the pause can still write",
+        by: "claim::claim_execution::the epoch rises by one when new",
         operations: CLAIMS,
         lie: Tells(|s, _, mut answer| {
             for (resumed, claimed) in handed_out(&mut answer) {
@@ -74,6 +76,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "capabilities not asked for",
         story: "the queue is per lane, and the worker's capabilities are looked at by the grant alone",
+        by: "claim::claim_next::it returns what a filter and sort",
         operations: &[Op::ClaimNext],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ClaimNext);
@@ -91,6 +94,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "head of line blocks",
         story: "a head that this worker cannot run hides all that it could, as long as no other worker comes",
+        by: "claim::claim_next::it returns what a filter and sort",
         operations: &[Op::ClaimNext],
         lie: Call(|s, op| {
             let args = args!(s, op, ClaimNext);
@@ -109,6 +113,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated claim takes more",
         story: "the reply is lost, the worker asks again and gets other jobs; the first ones run out their leases",
+        by: "claim::claim_next::its repeat returns the same leases and",
         operations: &[Op::ClaimNext],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ClaimNext);
@@ -125,6 +130,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant lapses a moment late",
         story: "expiry compared exclusively: at its last instant the grant is given out twice",
+        by: "claim::issue_claim_grant::an unused grant lapses and x returns",
         operations: &[Op::ClaimExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ClaimExecution);
@@ -135,6 +141,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "hands out what is past its deadline",
         story: "the deadline is looked at by the sweep alone, and the worker starts what is over",
+        by: "claim::claim_next::a head whose deadline has passed is",
         operations: &[Op::ClaimNext],
         lie: Call(|s, op| {
             let args = args!(s, op, ClaimNext);
@@ -156,6 +163,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "reclaim of a live lease",
         story: "the supervisor takes a slow worker for a dead one, and two own the job",
+        by: "claim::reclaim_execution::a live lease is execution_not_reclaimable",
         operations: &[Op::IssueReclaimGrant, Op::ReclaimExecution],
         lie: Call(|s, op| {
             if let Operation::IssueReclaimGrant(args) = &op {
@@ -172,12 +180,14 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "claims by a cached clock",
         story: "the time is read once per batch and used for the next ones",
+        by: "claim::claim_next::it takes due delays, lapsed grants and",
         operations: &[Op::ClaimNext],
         lie: Call(|s, op| s.call_at(before(s.now()), op)),
     },
     Bug {
         name: "too many slots are cut",
         story: "a bound is met by silence: 65 were asked for, 64 are served",
+        by: "claim::claim_next::0 and 65 slots are invalid_input, one",
         operations: &[Op::ClaimNext],
         lie: Asks(|_, mut op| {
             if let Operation::ClaimNext(args) = &mut op {
@@ -189,6 +199,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant raises the epoch",
         story: "the fencing token moves when nobody has acquired anything, and a repeat is no repeat",
+        by: "claim::claim_execution::the epoch rises by one when new",
         operations: &[Op::IssueClaimGrant],
         lie: Tells(|s, op, answer| {
             if let (Operation::IssueClaimGrant(args), Ok(_)) = (op, &answer) {
@@ -200,6 +211,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "reclaimed attempt inherits the dead one's time",
         story: "the attempt timer is armed by execution, and the dead attempt's is found standing",
+        by: "claim::reclaim_execution::the fresh attempt gets a full attempt",
         operations: CLAIMS,
         lie: Tells(|s, _, mut answer| {
             for (_, claimed) in handed_out(&mut answer) {
@@ -219,6 +231,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "time asleep counts",
         story: "an attempt that sleeps for an hour wakes up to its timeout",
+        by: "execution::delay_execution::the time asleep does not count against",
         operations: CLAIMS,
         lie: Tells(|s, _, mut answer| {
             let now = s.now();
@@ -241,6 +254,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "inputs of the wrong run",
         story: "a child reads its upstream's newest run, though it was resolved by an earlier one",
+        by: "flow::claim_next::an upstream replayed after the child's first",
         operations: CLAIMS,
         lie: Tells(|s, _, mut answer| {
             for (_, claimed) in handed_out(&mut answer) {
@@ -255,6 +269,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated grant told as somebody else's",
         story: "the holder that lost the reply asks again, is told that it is taken, and gives up",
+        by: "claim::issue_claim_grant::the same holder gets the same grant",
         operations: &[Op::IssueClaimGrant],
         lie: Call(|s, op| {
             let args = args!(s, op, IssueClaimGrant);

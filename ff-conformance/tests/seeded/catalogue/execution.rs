@@ -29,6 +29,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "zombie worker completes",
         story: "a worker pauses beyond its lease (GC, VM move) and still completes, because only the timer ends leases",
+        by: "execution::complete_execution::at now = lease_expires_at it is lease_expired",
         operations: &[Op::CompleteExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CompleteExecution);
@@ -41,6 +42,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "fence ignored by progress",
         story: "the fence is checked on the endings and forgotten on one minor path",
+        by: "execution::update_progress::another lease, epoch or attempt id is",
         operations: &[Op::UpdateProgress],
         lie: Call(|s, op| {
             let mut args = args!(s, op, UpdateProgress);
@@ -51,6 +53,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "fence's attempt id ignored by cancel",
         story: "ownership is compared by lease id alone",
+        by: "execution::cancel_execution::a worker with the right lease and",
         operations: &[Op::CancelExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, CancelExecution);
@@ -65,6 +68,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay keeps the retry counter",
         story: "a replayed job fails at its first error, since its retries were used up last week",
+        by: "execution::replay_execution::an exhausted execution gets its full retries",
         operations: &[Op::ReplayExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ReplayExecution);
@@ -79,6 +83,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay keeps the reclaim counter",
         story: "the same for lost leases: the replayed run ends at the first crash",
+        by: "execution::replay_execution::an exhausted execution gets its full retries",
         operations: &[Op::ReplayExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ReplayExecution);
@@ -94,6 +99,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "revoked marker survives a replay",
         story: "a marker is set by revoke and cleared by reclaim only; after cancel and replay every lease is refused",
+        by: "execution::replay_execution::after revoke, cancel and replay, claim, renew",
         operations: &[
             Op::RevokeLease,
             Op::ReclaimExecution,
@@ -138,6 +144,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "delay in the past lands in no queue",
         story: "`until <= now` goes the way of delays, whose timer was never armed for an instant that has passed",
+        by: "execution::create_execution::a delay in the past creates READY",
         operations: &[Op::CreateExecution, Op::DelayExecution],
         lie: Tells(|s, op, answer| {
             let (id, over) = match op {
@@ -154,6 +161,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "delay rounded up to whole seconds",
         story: "the scheduler's resolution is a second, and nobody said so",
+        by: "execution::create_execution::a delay ends at its exact millisecond",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op {
@@ -165,6 +173,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated completion counts again",
         story: "the counter is raised before the repeat is recognised; a flow of ten shows eleven completed",
+        by: "execution::complete_execution::its repeat answers Completed and moves no",
         operations: &[Op::CompleteExecution],
         lie: Call(|s, op| {
             let key = format!("{op:?}");
@@ -182,6 +191,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant survives a cancel",
         story: "cancel forgets the grant that admission gave a moment before",
+        by: "execution::cancel_execution::from each of the eight non-terminal vectors",
         operations: &[Op::CancelExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CancelExecution);
@@ -192,6 +202,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant survives a block",
         story: "an operator holds a job and sees it start a second later",
+        by: "execution::block_execution::it voids a live grant and the",
         operations: &[Op::BlockExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, BlockExecution);
@@ -202,6 +213,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "unblocking lifts every block",
         story: "one flag for all reasons: the budget's reset frees what an operator holds",
+        by: "execution::unblock_execution::an operator's hold survives the unblocking of",
         operations: &[Op::UnblockExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, UnblockExecution);
@@ -219,6 +231,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "priority order breaks at i32::MIN",
         story: "the score is `-priority`, which i32::MIN does not have",
+        by: "execution::change_priority::i32::MIN and i32::MAX order correctly, and a",
         operations: &[Op::CreateExecution, Op::ChangePriority],
         lie: Asks(|_, mut op| {
             let wrapped = |priority: i32| if priority == i32::MIN { i32::MAX } else { priority };
@@ -233,6 +246,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "tags half written",
         story: "refusal after a write: keys are checked one by one while they are stored",
+        by: "execution::set_execution_tags::one bad key among three changes none",
         operations: &[Op::SetExecutionTags],
         lie: Call(|s, op| {
             let args = args!(s, op, SetExecutionTags);
@@ -250,6 +264,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "progress survives a new attempt",
         story: "the retry starts at 80 per cent",
+        by: "execution::update_progress::absent pct keeps 80, pct 101 is",
         operations: &[Op::UpdateProgress, Op::ClaimNext, Op::ClaimExecution, Op::ReclaimExecution],
         lie: Tells(|s, op, answer| {
             match (op, &answer) {
@@ -273,6 +288,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "any content is a repeat",
         story: "an id that exists is taken for a retry of the same creation",
+        by: "execution::create_execution::the same id with one payload byte",
         operations: &[Op::CreateExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CreateExecution);
@@ -290,6 +306,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "idempotency key ignores the namespace",
         story: "dedup scoped too widely: the second tenant's job is a duplicate of the first tenant's",
+        by: "execution::create_execution::one key in two namespaces, or in",
         operations: &[Op::CreateExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CreateExecution);
@@ -312,6 +329,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "idempotency key free at the end",
         story: "the key goes with the running job, so a late retry of the producer runs it twice",
+        by: "execution::create_execution::a key is free at the end",
         operations: &[Op::CreateExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, CreateExecution);
@@ -332,6 +350,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "no_retry ignored",
         story: "a permanent failure is retried until the retries are spent",
+        by: "execution::fail_execution::a category outside the list, and no_retry",
         operations: &[Op::FailExecution],
         lie: Asks(|_, mut op| {
             if let Operation::FailExecution(args) = &mut op {
@@ -343,6 +362,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "retries counted as attempts",
         story: "max_retries 2 gives two attempts instead of three",
+        by: "execution::fail_execution::max_retries 2 gives three attempts, then failed",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op {
@@ -355,6 +375,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "stale attempt timer ends the next attempt",
         story: "the timer names the execution, not the attempt that it was armed for",
+        by: "execution::expire_execution::the timeout of attempt 0 changes nothing",
         operations: &[Op::ExpireExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ExpireExecution);
@@ -377,6 +398,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "last wake-up lost while the parent was active",
         story: "the last child ends before the parent waits; the parent waits for a wake-up that has been",
+        by: "flow::move_to_waiting_children::edges added while the parent ran and",
         operations: &[Op::MoveToWaitingChildren],
         lie: Call(|s, op| {
             let args = args!(s, op, MoveToWaitingChildren);
@@ -401,6 +423,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay forgets earlier results",
         story: "the result is a field of the execution, and the new run clears it",
+        by: "reads::get_result::after a replay that fails, Last is",
         operations: &[Op::ReplayExecution],
         lie: Tells(|s, op, answer| {
             if let (Operation::ReplayExecution(args), Ok(_)) = (op, &answer) {
@@ -412,6 +435,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "empty result becomes none",
         story: "absent and empty are one value in the store",
+        by: "reads::get_result::after a replay that fails, Last is",
         operations: &[Op::CompleteExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CompleteExecution(args) = &mut op {
@@ -423,6 +447,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "payload goes through text",
         story: "bytes are decoded as UTF-8 on the way, and what is none becomes question marks",
+        by: "execution::create_execution::a payload of all 256 byte values",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op {
@@ -434,6 +459,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "retry moves the deadline",
         story: "each retry gets the whole run's time again, so that a job never times out",
+        by: "execution::fail_execution::a retry whose backoff outlasts the deadline",
         operations: &[Op::FailExecution],
         lie: Tells(|s, op, answer| {
             let retried = matches!(&answer, Ok(Outcome::FailExecution(FailExecutionResult::RetryScheduled { .. })));
@@ -450,6 +476,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "operator's failure is retried",
         story: "an operator fails a job for good, and the retry policy brings it back",
+        by: "execution::fail_execution::an operator's failure of a running execution",
         operations: &[Op::FailExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, FailExecution);
@@ -460,6 +487,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "retry rejoins at the tail",
         story: "a retried job is enqueued as if it were new, behind everything that came meanwhile",
+        by: "claim::claim_next::equal priorities go by created_at whatever the",
         operations: &[Op::FailExecution],
         lie: Tells(|s, op, answer| {
             if let (Operation::FailExecution(args), Ok(_)) = (op, &answer) {
@@ -476,6 +504,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "cancel leaves a paused attempt open",
         story: "only running attempts are ended; the paused one's stream is tailed for ever",
+        by: "execution::cancel_execution::a paused attempt becomes ended_cancelled and its",
         operations: &[Op::CancelExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CancelExecution);
@@ -499,6 +528,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "one lost lease too many",
         story: "`<=` where `<` was meant: max_reclaims 1 survives two losses",
+        by: "claim::issue_reclaim_grant::at the cap a capable worker gets",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op {
@@ -511,12 +541,14 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "completion acknowledged and lost",
         story: "the answer goes out before the commit, and the commit fails",
+        by: "execution::complete_execution::its repeat answers Completed and moves no",
         operations: &[Op::CompleteExecution],
         lie: Call(|s, op| s.pretend(&op)),
     },
     Bug {
         name: "cancel forgets the retention",
         story: "cancelled jobs have no time to live, and fill the store over the years",
+        by: "execution::cancel_execution::from each of the eight non-terminal vectors",
         operations: &[Op::CancelExecution],
         lie: Tells(|s, op, answer| {
             if let (Operation::CancelExecution(args), Ok(_)) = (op, &answer) {

@@ -17,6 +17,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "cancel misses the 65th member",
         story: "the first batch is cancelled in the call, and the rest was to be somebody else's work",
+        by: "flow::cancel_flow::with 1, 64, 65 and 5 000",
         operations: &[Op::CancelFlow],
         lie: Call(|s, op| {
             let args = args!(s, op, CancelFlow);
@@ -27,6 +28,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "skip cascade stops at its bound for ever",
         story: "the failure skips 64 descendants, and the 65th waits for the end of time",
+        by: "flow::fail_execution::in a chain of 300 the first",
         operations: &[Op::FailExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, FailExecution);
@@ -37,6 +39,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "fan-out stops at 128",
         story: "the same for success: the 129th child is never told",
+        by: "flow::complete_execution::with exactly 128 children no backlog entry",
         operations: &[Op::CompleteExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CompleteExecution);
@@ -47,6 +50,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "seal releases the first batch only",
         story: "a flow of 200 held members starts 128",
+        by: "flow::seal_flow::it releases 128 members in the call",
         operations: &[Op::SealFlow],
         lie: Call(|s, op| {
             let args = args!(s, op, SealFlow);
@@ -57,6 +61,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "edge to a finished upstream never resolves",
         story: "the upstream ended between the read and the insert; its cascade has been and gone",
+        by: "flow::stage_dependency_edge::an edge to a succeeded upstream is",
         operations: &[Op::StageDependencyEdge],
         lie: Call(|s, op| {
             let mut args = args!(s, op, StageDependencyEdge);
@@ -73,6 +78,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "any_terminal taken for success_only",
         story: "the clean-up step is skipped just when it is needed",
+        by: "flow::fail_execution::an any_terminal child becomes claimable",
         operations: &[Op::StageDependencyEdge],
         lie: Asks(|_, mut op| {
             if let Operation::StageDependencyEdge(args) = &mut op {
@@ -84,6 +90,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "any_terminal of a creation taken for success_only",
         story: "the same default on the one path that takes edges with the creation",
+        by: "flow::create_execution::a member created with an edge and",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op
@@ -97,6 +104,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "grant survives a new edge",
         story: "admitted, then made dependent, then started before what it depends on",
+        by: "flow::stage_dependency_edge::a grant issued before the edge is",
         operations: &[Op::StageDependencyEdge],
         lie: Call(|s, op| {
             let args = args!(s, op, StageDependencyEdge);
@@ -107,6 +115,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "covered member runs on",
         story: "cancel spares the running ones, and their retry after it is not stopped by anything",
+        by: "flow::cancel_flow::a retry, delay, suspension, signal or lost",
         operations: &[Op::FailExecution, Op::DelayExecution, Op::SuspendExecution],
         lie: Call(|s, op| {
             let id = match &op {
@@ -126,6 +135,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "expected revision ignored",
         story: "two planners extend the graph that each has read; one builds on what the other has changed",
+        by: "flow::stage_dependency_edge::without expected revision concurrent stagers all succeed",
         operations: &[Op::StageDependencyEdge, Op::SealFlow],
         lie: Asks(|_, mut op| {
             match &mut op {
@@ -139,6 +149,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated add counts again",
         story: "node_count is raised before the member is found to be one",
+        by: "flow::add_execution_to_flow::a repeat answers AlreadyMember and raises no",
         operations: &[Op::AddExecutionToFlow],
         lie: Tells(|s, op, answer| {
             if let (
@@ -154,6 +165,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "diamond's sink starts after one middle",
         story: "the remaining count is lowered twice for one upstream: by the ending and by its notification",
+        by: "flow::complete_execution::in a diamond the sink is claimable",
         operations: &[Op::CompleteExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CompleteExecution);
@@ -182,6 +194,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "last edge of a submission lost",
         story: "edges are written in batches, and the last batch is not full",
+        by: "flow::submit_flow::derived ids repeat and members of one",
         operations: &[Op::SubmitFlow],
         lie: Asks(|_, mut op| {
             if let Operation::SubmitFlow(args) = &mut op {
@@ -193,6 +206,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "hold ignored",
         story: "members start before the flow that they belong to is whole",
+        by: "flow::create_execution::a member created for a flow with",
         operations: &[Op::CreateExecution],
         lie: Asks(|_, mut op| {
             if let Operation::CreateExecution(args) = &mut op
@@ -206,6 +220,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "members' page skips at its edge",
         story: "the cursor is the first of the next page, and `after` leaves it out",
+        by: "flow::list_flow_members::pages over 10 000 members hold each",
         operations: &[Op::ListFlowMembers],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::ListFlowMembers(page)) = &mut answer
@@ -219,6 +234,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "edges' page skips at its edge",
         story: "the same with edges",
+        by: "flow::list_edges::both directions are ordered by seq and",
         operations: &[Op::ListEdges],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::ListEdges(page)) = &mut answer
@@ -232,6 +248,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay reopens nobody",
         story: "the skipped descendants stay skipped, and the flow ends without its end",
+        by: "flow::replay_execution::reopen_skipped replays skipped descendants except those behind",
         operations: &[Op::ReplayExecution],
         lie: Asks(|_, mut op| {
             if let Operation::ReplayExecution(args) = &mut op {
@@ -243,6 +260,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay reopens everybody",
         story: "a replay for one branch wakes the ones that were given up",
+        by: "flow::replay_execution::replaying an upstream moves a ready child",
         operations: &[Op::ReplayExecution],
         lie: Asks(|_, mut op| {
             if let Operation::ReplayExecution(args) = &mut op {
@@ -254,6 +272,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "narrower cancellation widens",
         story: "every cancel of a flow ends what runs, whatever it was asked to spare",
+        by: "flow::cancel_flow::cancel_pending leaves running members alone until they",
         operations: &[Op::CancelFlow],
         lie: Asks(|_, mut op| {
             if let Operation::CancelFlow(args) = &mut op {
@@ -265,6 +284,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "promotion before the upstream has ended",
         story: "the operator's promote is a way past every dependency",
+        by: "flow::promote_blocked_to_eligible::behind a running upstream it answers StillBlocked",
         operations: &[Op::PromoteBlockedToEligible],
         lie: Call(|s, op| {
             let args = args!(s, op, PromoteBlockedToEligible);
@@ -284,6 +304,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "rejected edge accepted",
         story: "on_upstream_terminal: reject is read by the check that came first and skipped by the one that counts",
+        by: "flow::stage_dependency_edge::reject refuses a terminal upstream",
         operations: &[Op::StageDependencyEdge],
         lie: Asks(|_, mut op| {
             if let Operation::StageDependencyEdge(args) = &mut op {

@@ -6,6 +6,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "rotation without grace",
         story: "the old key goes at once, and every link in every mailbox is dead",
+        by: "keystore::rotate_waitpoint_hmac_secret::a token issued before a rotation works",
         operations: &[Op::RotateWaitpointHmacSecret],
         lie: Asks(|_, mut op| {
             if let Operation::RotateWaitpointHmacSecret(args) = &mut op {
@@ -17,6 +18,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "kid expiry compared exclusively",
         story: "the token works at the instant at which it has expired",
+        by: "keystore::rotate_waitpoint_hmac_secret::a token issued before a rotation works",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let args = args!(s, op, DeliverSignal);
@@ -33,6 +35,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "revoked kid comes back",
         story: "the leaked key is installed again by a script that repeats last month's rotation",
+        by: "keystore::rotate_waitpoint_hmac_secret::A to B to A with A's",
         operations: &[Op::RotateWaitpointHmacSecret],
         lie: Call(|s, op| {
             let args = args!(s, op, RotateWaitpointHmacSecret);
@@ -45,6 +48,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "another secret under a known kid is a repeat",
         story: "two operators install two secrets under one name; half of the processes sign with each",
+        by: "keystore::rotate_waitpoint_hmac_secret::A to B to A with A's",
         operations: &[Op::RotateWaitpointHmacSecret],
         lie: Call(|s, op| {
             let mut args = args!(s, op, RotateWaitpointHmacSecret);
@@ -57,6 +61,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "the current key can be revoked",
         story: "revoking the signing key leaves the partition without one, and every suspend fails",
+        by: "keystore::revoke_waitpoint_kid::a kid revoked between verification and commit",
         operations: &[Op::RevokeWaitpointKid],
         lie: Call(|s, op| {
             let args = args!(s, op, RevokeWaitpointKid);
@@ -71,6 +76,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "rotation acknowledged and lost",
         story: "the new key is stored in the cache that answers, and not in the store",
+        by: "keystore::rotate_waitpoint_hmac_secret::a token issued before a rotation works",
         operations: &[Op::RotateWaitpointHmacSecret],
         lie: Call(|s, op| {
             let first = matches!(&op, Operation::RotateWaitpointHmacSecret(args)
@@ -82,6 +88,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "expired kids are still listed",
         story: "an audit shows keys that verify nothing any more",
+        by: "keystore::list_waitpoint_hmac_kids::only unexpired kids are shown, by expiry",
         operations: &[Op::ListWaitpointHmacKids],
         lie: Call(|s, op| {
             let args = args!(s, op, ListWaitpointHmacKids);

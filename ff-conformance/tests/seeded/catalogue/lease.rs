@@ -6,6 +6,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "renewal revives a dead lease",
         story: "renew sets the new expiry whatever the old one was; the worker was dead and another is on its way",
+        by: "lease::renew_lease::at lease_expires_at it is lease_expired and revives",
         operations: &[Op::RenewLease],
         lie: Call(|s, op| {
             let args = args!(s, op, RenewLease);
@@ -16,6 +17,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "lease expiry compared exclusively",
         story: "`now > expires_at` in the fence check, `>=` in the sweep: for a millisecond there are two owners",
+        by: "execution::complete_execution::at now = lease_expires_at it is lease_expired",
         operations: &[Op::RenewLease, Op::CompleteExecution, Op::FailExecution, Op::SuspendExecution, Op::AppendFrame],
         lie: Call(|s, op| {
             let id = match &op {
@@ -36,6 +38,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "shorter renewal shortens",
         story: "a renewal with the default ttl cuts the long one that a handler had asked for",
+        by: "lease::renew_lease::a shorter ttl does not shorten the",
         operations: &[Op::RenewLease],
         lie: Tells(|s, op, mut answer| {
             let Operation::RenewLease(args) = op else { return answer };
@@ -54,6 +57,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "stale expiry ends the next lease",
         story: "a delayed expiry message names the job; the new owner loses its fresh lease to it",
+        by: "lease::mark_lease_expired::under an older epoch it is NotDue",
         operations: &[Op::MarkLeaseExpired],
         lie: Call(|s, op| {
             let mut args = args!(s, op, MarkLeaseExpired);
@@ -74,6 +78,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "revocation counts as a loss",
         story: "an operator's drain of a node spends the jobs' reclaims",
+        by: "lease::revoke_lease::the execution is claimable at once, reclaim_count",
         operations: &[Op::RevokeLease],
         lie: Tells(|s, op, answer| {
             if let (Operation::RevokeLease(args), Ok(Outcome::RevokeLease(RevokeLeaseResult::Revoked { .. }))) =
@@ -87,6 +92,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "renewal leaves the old timer",
         story: "the record says renewed, the timer of the first expiry fires, and nobody compares the two",
+        by: "lease::renew_lease::a shorter ttl does not shorten the",
         operations: &[Op::RenewLease, Op::Sweep, Op::ClaimNext],
         lie: Call(|s, op| {
             if let Operation::RenewLease(args) = &op {
@@ -113,6 +119,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "revocation of whatever lease there is",
         story: "revoke takes the job's present lease, not the one that the operator saw",
+        by: "lease::revoke_lease::the execution is claimable at once, reclaim_count",
         operations: &[Op::RevokeLease],
         lie: Call(|s, op| {
             let mut args = args!(s, op, RevokeLease);
@@ -123,6 +130,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "lost lease keeps its attempt open",
         story: "the lost attempt is never ended; its stream stays open beside the new one's",
+        by: "reads::list_attempts::initial, retry, reclaim and replay attempts come",
         operations: &[Op::MarkLeaseExpired],
         lie: Tells(|s, op, answer| {
             if let (

@@ -6,6 +6,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "sweep limit ignored",
         story: "one sweep takes the whole night's timers and blocks the store for a minute",
+        by: "maintenance::sweep::with limit 1 it does exactly one",
         operations: &[Op::Sweep],
         lie: Asks(|_, mut op| {
             if let Operation::Sweep(args) = &mut op {
@@ -17,6 +18,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "one bad record stops the sweep",
         story: "the record cannot be decoded, the sweep fails, and every timer behind it waits",
+        by: "maintenance::sweep::an undecodable record blocks no other timer",
         operations: &[Op::Sweep],
         lie: Tells(|_, _, answer| {
             if let Ok(Outcome::Sweep(report)) = &answer
@@ -31,6 +33,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "rebuild loses the backlog",
         story: "indexes are rebuilt from records, and what was owed is in none",
+        by: "flow::rebuild_indexes::a lost backlog entry comes back and",
         operations: &[Op::RebuildIndexes],
         lie: Tells(|s, op, answer| {
             if let (Operation::RebuildIndexes(args), Ok(_)) = (op, &answer) {
@@ -42,12 +45,19 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "due compared exclusively by the sweep",
         story: "what is due now is left for the next millisecond, and next_due_at names an instant that does nothing",
+        by: "maintenance::sweep::next_due_at is the earliest armed timer, and",
         operations: &[Op::Sweep],
-        lie: Call(|s, op| s.call_at(before(s.now()), op)),
+        lie: Call(|s, op| {
+            let args = args!(s, op, Sweep);
+            // A backlog is due at once, whatever the clock shows.
+            let due = s.backend.model().next_due_at(args.partition, TimestampMs::ZERO);
+            s.call_late(due, args)
+        }),
     },
     Bug {
         name: "sweep never says more",
         story: "the caller sleeps with a thousand timers due",
+        by: "maintenance::sweep::with limit 1 it does exactly one",
         operations: &[Op::Sweep],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::Sweep(report)) = &mut answer {
@@ -59,6 +69,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "purge leaves a key",
         story: "the job is gone, and its idempotency key refuses the next one for ever",
+        by: "execution::create_execution::a key is free at the end",
         operations: &[Op::CreateExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, CreateExecution);
@@ -81,6 +92,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "timer lost with the first update",
         story: "the priority is changed by writing the record anew, and its timers are not armed again",
+        by: "execution::change_priority::i32::MIN and i32::MAX order correctly, and a",
         operations: &[Op::ChangePriority],
         lie: Tells(|s, op, answer| {
             if let (Operation::ChangePriority(args), Ok(_)) = (op, &answer) {

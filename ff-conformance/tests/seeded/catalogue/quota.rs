@@ -15,6 +15,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "release frees another holder's slot",
         story: "the first attempt's late release frees the slot of the second",
+        by: "quota::release_admission::a release with the epoch of an",
         operations: &[Op::ReleaseAdmission],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ReleaseAdmission);
@@ -28,6 +29,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "release of an unknown holder frees a slot",
         story: "the cap is a counter, and a double release lowers it twice",
+        by: "quota::release_admission::with cap 2 and X, Y admitted",
         operations: &[Op::ReleaseAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, ReleaseAdmission);
@@ -48,6 +50,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "slot ends a moment late",
         story: "expiry compared exclusively: at its last instant the slot is still taken",
+        by: "quota::check_admission::a slot is gone at its expires_at",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, CheckAdmission);
@@ -58,6 +61,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "slots never end by themselves",
         story: "a worker that died holds its place under the cap until an operator finds it",
+        by: "quota::check_admission::a slot is gone at its expires_at",
         operations: &[Op::CheckAdmission],
         lie: Asks(|_, mut op| {
             if let Operation::CheckAdmission(args) = &mut op {
@@ -69,6 +73,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "who asks again loses its place",
         story: "every refusal writes the waiter anew, and the patient one starves",
+        by: "quota::check_admission::at 2 per 10 s without jitter",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, CheckAdmission);
@@ -79,6 +84,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "release wakes nobody",
         story: "the free slot is found by whoever polls next, after a minute",
+        by: "quota::release_admission::it wakes waiters in the order of",
         operations: &[Op::ReleaseAdmission],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::ReleaseAdmission(result)) = &mut answer {
@@ -90,6 +96,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "window is fixed, not sliding",
         story: "twice the rate passes around the full minute",
+        by: "quota::check_admission::the window slides: with 2 per 10",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, CheckAdmission);
@@ -107,6 +114,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated admission is charged again",
         story: "a retry of the check after a lost reply uses up the rate",
+        by: "quota::check_admission::a repeat of one identity is charged",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, CheckAdmission);
@@ -127,6 +135,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "admission of a reset store",
         story: "the slots live in a cache that is emptied by every deployment: beyond the cap all are admitted",
+        by: "quota::release_admission::with cap 2 and X, Y admitted",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let args = args!(s, op, CheckAdmission);
@@ -137,6 +146,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "unknown policy admits",
         story: "a typing error in the policy's name switches the limit off",
+        by: "quota::admission::an unknown budget or quota policy admits",
         operations: &[Op::CheckAdmission],
         lie: Tells(|_, _, answer| {
             if refused(&answer, Code::QuotaPolicyNotFound) {
@@ -148,13 +158,22 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "other jitter is a repeat",
         story: "a changed policy is told to be in force, and is not",
+        by: "quota::create_quota_policy::an equal definition is AlreadyExists, another jitter",
         operations: &[Op::CreateQuotaPolicy],
         lie: Call(|s, op| {
             let args = args!(s, op, CreateQuotaPolicy);
-            let id = args.quota_policy_id.clone();
-            let answer = s.call(args);
-            match policy(s, &id) {
-                Some(quota) if refused(&answer, Code::QuotaPolicyConflict) => {
+            let answer = s.call(args.clone());
+            let known = policy(s, &args.quota_policy_id);
+            let jitter_ms = known.as_ref().map_or(0, |quota| quota.record.jitter_ms);
+            // All but the jitter is as it was.
+            let mut with_that = args;
+            with_that.jitter_ms = jitter_ms;
+            let same = matches!(
+                s.pretend(&with_that.into()),
+                Ok(Outcome::CreateQuotaPolicy(CreateQuotaPolicyResult::AlreadyExists { .. }))
+            );
+            match known {
+                Some(quota) if same && refused(&answer, Code::QuotaPolicyConflict) => {
                     let created_at = quota.record.created_at;
                     Ok(Outcome::CreateQuotaPolicy(CreateQuotaPolicyResult::AlreadyExists { created_at }))
                 }
@@ -165,6 +184,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "slot belongs to the job, not to its lease",
         story: "a refresh keeps the epoch of the first lease, and the second lease's release is taken for a stranger's",
+        by: "quota::release_admission::a release with the epoch of an",
         operations: &[Op::CheckAdmission],
         lie: Call(|s, op| {
             let mut args = args!(s, op, CheckAdmission);

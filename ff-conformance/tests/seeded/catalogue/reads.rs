@@ -8,6 +8,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "last result falls back to an earlier run",
         story: "the replay fails, and the caller reads last week's result as today's",
+        by: "reads::get_result::after a replay that fails, Last is",
         operations: &[Op::GetResult],
         lie: Call(|s, op| {
             let args = args!(s, op, GetResult);
@@ -28,6 +29,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "read sweeps first",
         story: "looking at a job changes it: the read fires the timers that are due",
+        by: "reads::get_execution::a running execution whose lease is due",
         operations: &[Op::GetExecution, Op::DescribeExecution],
         lie: Call(|s, op| {
             let partition = match &op {
@@ -42,6 +44,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "stale replica answers",
         story: "reads go to a replica that is one answer behind",
+        by: "reads::describe_execution::progress, blocks, lease, grant, tags and newest",
         operations: &[Op::GetExecution, Op::DescribeExecution],
         lie: Call(|s, op| {
             let key = format!("{op:?}");
@@ -53,6 +56,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "limit 0 is served",
         story: "an empty page with a cursor, and a client that walks for ever",
+        by: "reads::list_executions::partition 10 comes after partition 2, limit",
         operations: &[Op::ListExecutions],
         lie: Asks(|_, mut op| {
             if let Operation::ListExecutions(args) = &mut op {
@@ -64,13 +68,21 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "cursor skips ties",
         story: "the page goes on behind the last one's key, and its equals are never shown",
+        by: "reads::list_executions::a walk in pages of 1 returns",
         operations: &[Op::ListExecutions],
-        lie: Tells(|_, _, mut answer| {
-            if let Ok(Outcome::ListExecutions(page)) = &mut answer
-                && page.next_cursor.is_some()
-                && page.executions.len() > 1
-            {
-                page.executions.pop();
+        lie: Tells(|s, op, mut answer| {
+            let Operation::ListExecutions(args) = op else { return answer };
+            if let Ok(Outcome::ListExecutions(page)) = &mut answer {
+                let whole = page.clone();
+                let before = args.cursor.as_ref().and_then(|cursor| s.kept().answers.get(cursor).cloned());
+                if let Some(Outcome::ListExecutions(before)) = before
+                    && let Some(last) = before.executions.last()
+                {
+                    page.executions.retain(|x| x.created_at != last.created_at);
+                }
+                if let Some(cursor) = &whole.next_cursor {
+                    s.kept().answers.insert(cursor.clone(), Outcome::ListExecutions(whole.clone()));
+                }
             }
             answer
         }),
@@ -78,6 +90,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "lost attempts are not listed",
         story: "the history shows what went well",
+        by: "reads::list_attempts::initial, retry, reclaim and replay attempts come",
         operations: &[Op::ListAttempts],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::ListAttempts(page)) = &mut answer {
@@ -89,6 +102,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "suspended executions are not counted",
         story: "the dashboard's sum is not the number of jobs",
+        by: "reads::lane_counts::every transition moves exactly one unit, the",
         operations: &[Op::LaneCounts],
         lie: Tells(|_, _, mut answer| {
             if let Ok(Outcome::LaneCounts(lane)) = &mut answer
@@ -102,6 +116,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "filter by state is forgotten on later pages",
         story: "the cursor carries the position and not the question",
+        by: "reads::list_executions::a walk in pages of 1 returns",
         operations: &[Op::ListExecutions],
         lie: Asks(|_, mut op| {
             if let Operation::ListExecutions(args) = &mut op

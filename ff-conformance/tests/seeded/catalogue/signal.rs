@@ -36,6 +36,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "duplicate signal counts twice",
         story: "the sender's retry is a second vote",
+        by: "signal::deliver_signal::one signal id twice counts once; the",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let mut args = args!(s, op, DeliverSignal);
@@ -49,6 +50,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "idempotency key of signals forgotten",
         story: "the key is stored with the signal and looked up under another name",
+        by: "signal::deliver_signal::one signal id twice counts once; the",
         operations: &[Op::DeliverSignal],
         lie: Asks(|_, mut op| {
             if let Operation::DeliverSignal(args) = &mut op {
@@ -60,6 +62,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "signal key shared by all senders",
         story: "dedup scoped too widely: `approve-1` of one sender swallows `approve-1` of the other",
+        by: "signal::deliver_signal::one idempotency key under the bound tokens",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let args = args!(s, op, DeliverSignal);
@@ -81,6 +84,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "signal taken at the timeout's instant",
         story: "`now <= timeout_at` on the way in, and the timer has the same instant: resumed and expired",
+        by: "signal::deliver_signal::a signal at the exact timeout instant",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let args = args!(s, op, DeliverSignal);
@@ -91,6 +95,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "token of another waitpoint accepted",
         story: "the MAC is checked, but not that it is this waitpoint's of this execution",
+        by: "signal::deliver_signal::a token of one execution, partition or",
         operations: ISSUE_AND_DELIVER,
         lie: Call(|s, op| {
             let Operation::DeliverSignal(mut args) = op else {
@@ -117,6 +122,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "token of a revoked kid accepted",
         story: "keys are cached without end, and a revocation reaches no running process",
+        by: "keystore::revoke_waitpoint_kid::a kid revoked between verification and commit",
         operations: ISSUE_AND_DELIVER,
         lie: Call(|s, op| {
             let Operation::DeliverSignal(mut args) = op else {
@@ -139,6 +145,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "bound source not compared",
         story: "one approver's link fills the whole quorum under other names",
+        by: "signal::deliver_signal::a token of one execution, partition or",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let mut args = args!(s, op, DeliverSignal);
@@ -158,6 +165,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "condition evaluated on the wrong suspension",
         story: "an old approval link, clicked late, resumes the suspension that is open now",
+        by: "suspension::resume_execution::after an operator resume and a new",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let mut args = args!(s, op, DeliverSignal);
@@ -176,6 +184,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "quorum counts signals, not senders",
         story: "two clicks of one person are two approvals",
+        by: "signal::deliver_signal::one token cannot fill a quorum of",
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op {
@@ -191,6 +200,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "all_of evaluated as any_of",
         story: "the fold begins with the wrong neutral element",
+        by: "signal::deliver_signal::one signal on two matching leaves feeds",
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op {
@@ -206,12 +216,14 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "signal acknowledged and lost",
         story: "the webhook is answered with 200 before anything is stored",
+        by: "signal::deliver_signal::a signal at the exact timeout instant",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| s.pretend(&op)),
     },
     Bug {
         name: "signal payload goes through text",
         story: "a binary callback body comes back with question marks",
+        by: "signal::deliver_signal::payload bytes 0x00 to 0xff come back",
         operations: &[Op::DeliverSignal, Op::BufferSignal],
         lie: Asks(|_, mut op| {
             let text = |payload: &Bytes| Bytes::from(String::from_utf8_lossy(payload).into_owned());
@@ -226,6 +238,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "the limit drops the signal that matters",
         story: "after a thousand signals of noise the one that was waited for is refused",
+        by: "signal::deliver_signal::behind 1,000 signals of noise on an",
         operations: &[Op::DeliverSignal],
         lie: Call(|s, op| {
             let args = args!(s, op, DeliverSignal);
@@ -241,6 +254,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "matched_only ignored",
         story: "an approval record shows the signals that did not count among those that did",
+        by: "signal::list_signals::signals come in order with final effects",
         operations: &[Op::ListSignals],
         lie: Asks(|_, mut op| {
             if let Operation::ListSignals(args) = &mut op {

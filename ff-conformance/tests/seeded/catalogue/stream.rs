@@ -14,6 +14,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "page shows closed and misses frames",
         story: "the reader stops at `closed`, and the last pages are never read",
+        by: "stream::read_frames::a page with frames after it never",
         operations: &[Op::ReadFrames, Op::TailFrames],
         lie: Tells(|s, op, mut answer| {
             let (id, index) = match op {
@@ -32,6 +33,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "repeated append adds a frame",
         story: "the lost reply's retry prints the line twice",
+        by: "stream::append_frame::the same seq and content twice is",
         operations: &[Op::AppendFrame],
         lie: Call(|s, op| {
             let args = args!(s, op, AppendFrame);
@@ -52,6 +54,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "zombie appends",
         story: "output of a lost attempt goes on arriving in its stream",
+        by: "stream::append_frame::after expiry it is lease_expired, after revocation",
         operations: &[Op::AppendFrame],
         lie: Call(|s, op| {
             let args = args!(s, op, AppendFrame);
@@ -62,6 +65,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "tail is never told of the end",
         story: "the close wakes the tail, and the page that it gets does not say why",
+        by: "stream::tail_frames::a waiting tail returns closed within one",
         operations: &[Op::TailFrames],
         lie: Tells(|_, _, mut answer| {
             if let Some(page) = frames(&mut answer) {
@@ -73,6 +77,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "tail's cursor is inclusive",
         story: "every page begins with the last line of the one before",
+        by: "stream::tail_frames::a frame appended between look and wait",
         operations: &[Op::TailFrames],
         lie: Tells(|s, op, mut answer| {
             if let (Operation::TailFrames(args), Some(page)) = (op, frames(&mut answer))
@@ -89,6 +94,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "trim takes the newest",
         story: "the stream is cut at the wrong end",
+        by: "stream::append_frame::beyond retention_maxlen the oldest goes, the newest",
         operations: &[Op::AppendFrame],
         lie: Call(|s, op| {
             let args = args!(s, op, AppendFrame);
@@ -109,6 +115,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "used seq overwritten in silence",
         story: "other content under a used number is answered as the repeat of the first",
+        by: "stream::append_frame::a used seq with other content, and",
         operations: &[Op::AppendFrame],
         lie: Call(|s, op| {
             let args = args!(s, op, AppendFrame);

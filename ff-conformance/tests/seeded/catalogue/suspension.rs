@@ -8,6 +8,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "resume gives the whole time again",
         story: "the attempt timer starts anew at every resume, so that an attempt that pauses often never times out",
+        by: "suspension::suspend_execution::the lease is released, the epoch kept",
         operations: &[Op::SuspendExecution],
         lie: Tells(|s, op, answer| {
             if let (Operation::SuspendExecution(args), Ok(_)) = (op, &answer) {
@@ -24,6 +25,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "stale timer ends a later suspension",
         story: "the timeout names the execution; the approval of today is ended by yesterday's timer",
+        by: "suspension::expire_suspension::a timer of an earlier suspension never",
         operations: &[Op::ExpireSuspension],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ExpireSuspension);
@@ -45,6 +47,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "suspension expires early",
         story: "whoever calls expire is taken for the timer",
+        by: "suspension::expire_suspension::without a timeout, or before it, the",
         operations: &[Op::ExpireSuspension],
         lie: Call(|s, op| {
             let args = args!(s, op, ExpireSuspension);
@@ -60,6 +63,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "buffered signals are lost at the suspend",
         story: "the callback is faster than the suspend; what came before the wait is never looked at",
+        by: "suspension::suspend_execution::buffered signals satisfy every kind of condition",
         operations: &[Op::SuspendExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, SuspendExecution);
@@ -78,6 +82,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "pending waitpoint activated at its expiry",
         story: "expiry compared exclusively on the one path that binds it",
+        by: "suspension::suspend_execution::a pending waitpoint at its exact expiry",
         operations: &[Op::SuspendExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, SuspendExecution);
@@ -95,6 +100,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "spent waitpoint id taken again",
         story: "the closed waitpoint is overwritten; the token of an old mail opens the new gate",
+        by: "suspension::create_pending_waitpoint::a repeat returns the same token and",
         operations: &[Op::CreatePendingWaitpoint],
         lie: Call(|s, op| {
             let args = args!(s, op, CreatePendingWaitpoint);
@@ -107,6 +113,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "second operator is told that it resumed",
         story: "two people press the button; both are recorded in their tools as the one who approved",
+        by: "suspension::resume_execution::a repeat by the same operator gets",
         operations: &[Op::ResumeExecution],
         lie: Call(|s, op| {
             let mut args = args!(s, op, ResumeExecution);
@@ -124,6 +131,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "policy without override overridden",
         story: "the flag is stored and shown, and the resume path never reads it",
+        by: "suspension::resume_execution::a policy without override refuses the operator",
         operations: &[Op::ResumeExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ResumeExecution);
@@ -138,6 +146,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "resume delay forgotten by operators",
         story: "the delay is applied where signals resume, and nowhere else",
+        by: "suspension::resume_execution::a resume delay of 50 ms gives",
         operations: &[Op::ResumeExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ResumeExecution);
@@ -152,6 +161,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "operator resumes after the timeout",
         story: "the timer is late, and until it fires the suspension passes for open",
+        by: "suspension::resume_execution::from the timeout instant on an operator",
         operations: &[Op::ResumeExecution],
         lie: Call(|s, op| {
             let args = args!(s, op, ResumeExecution);
@@ -166,6 +176,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "suspension stops the deadline",
         story: "all timers are disarmed at the pause, the run's own too; the approval is waited for until the end of time",
+        by: "suspension::suspend_execution::the execution deadline keeps running and ends",
         operations: &[Op::SuspendExecution],
         lie: Tells(|s, op, answer| {
             if let (Operation::SuspendExecution(args), Ok(_)) = (op, &answer) {
@@ -177,6 +188,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "escalation never fails",
         story: "escalated and forgotten: the second timer is not armed",
+        by: "suspension::expire_suspension::an escalation with fail_after_ms ends failed at",
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op
@@ -191,6 +203,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "default timeout ignored",
         story: "the policy's default is read for display; a suspension without one of its own waits for ever",
+        by: "suspension::expire_suspension::the policy's default timeout applies unless the",
         operations: &[Op::SuspendExecution],
         lie: Asks(|_, mut op| {
             if let Operation::SuspendExecution(args) = &mut op
@@ -204,6 +217,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "tokens listed unasked",
         story: "a status page lists pending approvals, tokens and all",
+        by: "suspension::list_pending_waitpoints::pending and active waitpoints are listed, closed",
         operations: &[Op::ListPendingWaitpoints],
         lie: Asks(|_, mut op| {
             if let Operation::ListPendingWaitpoints(args) = &mut op {
@@ -215,6 +229,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "waitpoint in use is closed",
         story: "the worker tidies up, and the suspended execution waits at a closed door",
+        by: "suspension::close_waitpoint::an active waitpoint is waitpoint_in_use and signals",
         operations: &[Op::CloseWaitpoint],
         lie: Call(|s, op| {
             let args = args!(s, op, CloseWaitpoint);
