@@ -24,7 +24,7 @@ enum Fault {
     OpenPanics,
     NeverAnswers,
     OnlyTransport,
-    ForgetsSweeps,
+    ForgetsClaims,
 }
 
 struct Faulty(Fault);
@@ -35,10 +35,10 @@ impl Layer for Faulty {
         match self.0 {
             Fault::NeverAnswers => std::future::pending().await,
             Fault::OnlyTransport => Err(EngineError::Transport { applied: Applied::No, message: "down".to_owned() }),
-            Fault::ForgetsSweeps if call.name() == OpName::Sweep => {
+            Fault::ForgetsClaims if call.name() == OpName::ClaimNext => {
                 let mut answer = dispatch(inner, call).await;
-                if let Ok(Outcome::Sweep(report)) = &mut answer {
-                    report.next_due_at = None;
+                if let Ok(Outcome::ClaimNext(result)) = &mut answer {
+                    result.claimed.clear();
                 }
                 answer
             }
@@ -86,17 +86,17 @@ fn every_kept_trace_is_played_first_and_can_convict() {
     }
     let first = tried(Fault::OnlyTransport, &Trials::all()).expect("nothing is answered");
     assert_eq!((first.trial, first.played), (format!("traces::{}", KEPT[0].0), 1));
-    // A trace convicts by what it holds: one without this operation has nothing to say about it.
-    let sweeps = |text: &str| text.contains("\"operation\":\"sweep\"");
+    // A trace convicts by what it holds: one without a claim has nothing to say about claims.
+    let claims = |text: &str| text.contains("\"operation\":\"claim_next\"");
     let mut blamed = 0;
     for (name, text) in KEPT {
-        let found = tried(Fault::ForgetsSweeps, &Trials::none().trace(name));
-        assert!(sweeps(text) || found.is_none(), "{name} has no sweep: {found:?}");
+        let found = tried(Fault::ForgetsClaims, &Trials::none().trace(name));
+        assert!(claims(text) || found.is_none(), "{name} has no claim: {found:?}");
         blamed += usize::from(found.is_some());
     }
+    assert!(blamed >= 12, "{blamed} of {} traces tell that claims are forgotten", KEPT.len());
     let none = KEPT.iter().find_map(|(name, _)| tried(Fault::None, &Trials::none().trace(name)));
     assert!(none.is_none(), "{none:?}");
-    println!("{blamed} of {} traces tell that sweeps forget what is due next", KEPT.len());
 }
 
 fn call(client: usize, from: u64, to: u64, partition: u16) -> Record {

@@ -15,7 +15,7 @@ use ff_conformance::linear::{Bound, Call, Specification, Verdict, check, shorten
 use ff_conformance::random::{Action, Step, World};
 use ff_conformance::{Fixture, Harness, TestName, Trials, convict};
 use ff_core::bounds::Deployment;
-use ff_core::contracts::{CheckAdmissionResult, NextClaim, ReportUsageResult};
+use ff_core::contracts::{CheckAdmissionResult, ClaimNextArgs, ClaimSlot, NextClaim, ReportUsageResult};
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
 use ff_core::ids::{ExecutionId, SignalId};
@@ -433,7 +433,7 @@ struct Alone<L>(fn() -> L);
 impl<L: Layer> Harness for Alone<L> {
     async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
         let memory = MemoryBackend::with_manual_clock(clock.clone());
-        Fixture::new(Arc::new(Layered::new(Arc::new(memory), self.0())), clock)
+        Fixture::new(Arc::new(Layered::new(Arc::new(memory), (self.0)())), clock)
     }
 }
 
@@ -450,13 +450,6 @@ struct Inside<'a> {
 impl Between {
     fn enter(&self) -> Inside<'_> {
         Inside { between: self, met: self.0.fetch_add(1, Ordering::SeqCst) > 0 }
-    }
-}
-
-impl Inside<'_> {
-    /// Whether nobody else is inside.
-    fn alone(&self) -> bool {
-        self.between.0.load(Ordering::SeqCst) == 1
     }
 }
 
@@ -478,8 +471,7 @@ fn who_goes_away_in_the_middle_of_a_call_is_no_more_between() {
     assert!(call.as_mut().poll(&mut context).is_pending());
     assert!(between.enter().met);
     drop(call);
-    let again = between.enter();
-    assert!(!again.met && again.alone());
+    assert!(!between.enter().met);
 }
 
 /// Lets others go between asking, doing and answering: nothing wrong, only slow.
@@ -501,37 +493,51 @@ fn a_backend_that_is_only_slow_is_not_convicted() {
     assert!(table.is_none(), "history {played}: {}", table.unwrap_or_default());
 }
 
-/// A claim that looks at the queue, and takes from it later: two that meet are granted the same.
+/// A claim that looks at the queue, and takes from it later: of two that meet, one that finds nothing left is granted what
+/// the other was, under a lease of its own.
 #[derive(Default)]
 struct TwiceGranted {
     between: Between,
-    seen: Mutex<Vec<NextClaim>>,
+    seen: Mutex<Option<(ClaimNextArgs, NextClaim)>>,
+}
+
+/// The same grant to another caller.
+fn granted_to(slot: &ClaimSlot, claim: &NextClaim) -> NextClaim {
+    let mut claim = claim.clone();
+    let claimed = match &mut claim {
+        NextClaim::New(claimed) | NextClaim::Reclaimed(claimed) => claimed,
+        NextClaim::Resumed(resumed) => &mut resumed.claimed,
+    };
+    claimed.fence.lease_id = slot.lease_id;
+    claimed.fence.attempt_id = slot.attempt_id;
+    claim
 }
 
 #[async_trait]
 impl Layer for TwiceGranted {
     async fn around(&self, inner: &dyn EngineBackend, operation: Operation) -> Result<Outcome, EngineError> {
-        if operation.name() != OpName::ClaimNext {
-            return dispatch(inner, operation).await;
-        }
+        let Operation::ClaimNext(args) = &operation else { return dispatch(inner, operation).await };
+        let args = args.clone();
         let inside = self.between.enter();
         if !inside.met {
-            self.seen.lock().expect("not poisoned").clear();
+            *self.seen.lock().expect("not poisoned") = None;
         }
         yield_now().await;
         let mut outcome = dispatch(inner, operation).await;
         if let Ok(Outcome::ClaimNext(result)) = &mut outcome {
             let mut seen = self.seen.lock().expect("not poisoned");
-            if result.claimed.is_empty() {
-                result.claimed.clone_from(&seen);
-            } else {
-                seen.clone_from(&result.claimed);
+            match (result.claimed.first(), &*seen, args.slots.first()) {
+                (Some(NextClaim::New(claimed)), ..) => *seen = Some((args, NextClaim::New(claimed.clone()))),
+                // One of the same lane that can do the same.
+                (None, Some((first, claim)), Some(slot))
+                    if first.lane_id == args.lane_id && first.capabilities == args.capabilities =>
+                {
+                    result.claimed = vec![granted_to(slot, claim)];
+                }
+                _ => {}
             }
         }
         yield_now().await;
-        if inside.alone() {
-            self.seen.lock().expect("not poisoned").clear();
-        }
         outcome
     }
 }
@@ -656,9 +662,6 @@ impl Layer for PlaceGivenTwice {
             }
         }
         yield_now().await;
-        if inside.alone() {
-            *self.seen.lock().expect("not poisoned") = None;
-        }
         outcome
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{BinOp, Expr, Lit, ReturnType, Stmt, Type, UnOp};
 
@@ -65,8 +64,7 @@ pub fn change(
     mutants: &mut Vec<Mutant>,
 ) -> syn::Result<String> {
     let parsed = syn::parse_file(source)?;
-    let mut changer =
-        Changer { source, file, excluded, mutants, next, function: Vec::new(), edits: Vec::new() };
+    let mut changer = Changer { source, file, excluded, mutants, next, function: Vec::new(), edits: Vec::new() };
     changer.visit_file(&parsed);
     let edits = std::mem::take(&mut changer.edits);
     Ok(changer.text(0..source.len(), &edits))
@@ -429,7 +427,8 @@ mod tests {
 
     #[test]
     fn operators_conditions_statements_and_returns_are_changed() {
-        let (changes, text) = changed("fn f(a: u64, b: &mut u64) -> bool { if a < 3 && !g() { *b += 1; h(); } a == 2 }");
+        let (changes, text) =
+            changed("fn f(a: u64, b: &mut u64) -> bool { if a < 3 && !g() { *b += 1; h(); } a == 2 }");
         for expected in [
             "returns true at once",
             "returns false at once",

@@ -34,9 +34,9 @@ const RULES: &[&str] = &["rules/", "routines.rs", "cascade.rs"];
 const NO_RULES: &[&str] = &["/tests/", "testing.rs"];
 
 /// Milliseconds of cases that are played on one change, as measured without any.
-const CASES_MS: u64 = 3_000;
+const CASES_MS: u64 = 2_000;
 /// Random sequences that are played on a change that the cases let pass.
-const SEQUENCES: u64 = 6;
+const SEQUENCES: u64 = 5;
 /// Seconds within which a case must end.
 const CASE_SECONDS: u64 = 30;
 
@@ -45,6 +45,8 @@ struct Place {
     root: PathBuf,
     /// Where the copy is, with all that is written.
     copy: PathBuf,
+    /// Where it is built.
+    target: PathBuf,
 }
 
 fn place() -> Result<Place> {
@@ -52,7 +54,7 @@ fn place() -> Result<Place> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let copy = target.join("mutants");
     fs::create_dir_all(&copy)?;
-    Ok(Place { root, copy })
+    Ok(Place { root, copy, target })
 }
 
 /// Writes a file if it holds something else: what is not touched is not built again.
@@ -66,13 +68,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-/// The manifest of the copy: the same dependencies, three crates and the runner, no lints, and quick to build.
+/// The manifest of the copy: the same dependencies, three crates and the runner, no lints, and quick to build: as tests are,
+/// so that what is built for those is not built again.
 fn manifest(original: &str) -> String {
     let mut text = String::from(
         "[workspace]\nresolver = \"3\"\nmembers = [\"ff-core\", \"ff-backend-memory\", \"ff-conformance\", \"runner\"]\n\n\
          [workspace.lints.rust]\nunused = \"allow\"\n\n\
-         [profile.dev]\nopt-level = 1\ndebug = false\nincremental = true\n\n\
-         [profile.dev.package.ff-conformance]\nopt-level = 0\n\n",
+         [profile.dev]\nopt-level = 1\ndebug = \"line-tables-only\"\n\n\
+         [profile.dev.package.ff-conformance]\nopt-level = 0\ndebug = false\n\n",
     );
     let mut keep = false;
     for line in original.lines() {
@@ -94,7 +97,7 @@ const RUNNER: &str = "[package]\nname = \"runner\"\nversion = \"0.1.0\"\nedition
 
 /// Copies the workspace, with every change in the rules that is not excluded.
 fn copy(place: &Place, excluded: &BTreeSet<u32>) -> Result<Vec<Mutant>> {
-    let Place { root, copy } = place;
+    let Place { root, copy, .. } = place;
     write(&copy.join("Cargo.toml"), &manifest(&fs::read_to_string(root.join("Cargo.toml"))?))?;
     if !copy.join("Cargo.lock").exists() {
         fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"))?;
@@ -131,7 +134,7 @@ fn copy(place: &Place, excluded: &BTreeSet<u32>) -> Result<Vec<Mutant>> {
 
 fn cargo(place: &Place, words: &[&str]) -> Command {
     let mut command = Command::new("cargo");
-    command.args(words).current_dir(&place.copy).env("CARGO_TARGET_DIR", place.copy.join("target"));
+    command.args(words).current_dir(&place.copy).env("CARGO_TARGET_DIR", &place.target);
     command
 }
 
@@ -151,10 +154,8 @@ fn blamed(place: &Place, output: &str) -> Result<BTreeSet<u32>> {
         let (first, last) = (number("line_start"), number("line_end"));
         let found = (0..8).find_map(|more: usize| {
             let lines = text.lines().enumerate();
-            let near: Vec<&str> = lines
-                .filter(|(at, _)| at + 1 + more >= first && at + 1 <= last + more)
-                .map(|(_, line)| line)
-                .collect();
+            let near: Vec<&str> =
+                lines.filter(|(at, _)| at + 1 + more >= first && at + 1 <= last + more).map(|(_, line)| line).collect();
             let ids: Vec<u32> = near.iter().flat_map(|line| switches(line)).collect();
             (!ids.is_empty()).then_some(ids)
         });
@@ -180,9 +181,10 @@ fn make(place: &Place) -> Result<Vec<Mutant>> {
     for _ in 0..20 {
         let mutants = copy(place, &excluded)?;
         eprintln!("{} changes, {} of them excluded; checking", mutants.len() + excluded.len(), excluded.len());
-        let checked = cargo(place, &["check", "--offline", "-p", "ff-backend-memory", "--lib", "--message-format=json"])
-            .stderr(Stdio::inherit())
-            .output()?;
+        let checked =
+            cargo(place, &["check", "--offline", "-p", "ff-backend-memory", "--lib", "--message-format=json"])
+                .stderr(Stdio::inherit())
+                .output()?;
         if checked.status.success() {
             fs::write(&known, serde_json::to_string(&excluded)?)?;
             fs::write(place.copy.join("mutants.json"), serde_json::to_string(&mutants)?)?;
@@ -261,13 +263,13 @@ fn run(place: &Place, words: &[String]) -> Result<()> {
     if !built.success() {
         bail!("the runner cannot be built");
     }
-    let runner = place.copy.join("target/debug/runner");
+    let runner = place.target.join("debug/runner");
     let reach = reach(place, &runner)?;
     let only = words.first();
+    let mut left = usize::MAX;
     loop {
-        // Survivors of an earlier run may have got a case: `again` tries them once more.
         let known = results(place)?;
-        let open: Vec<&Mutant> = mutants
+        let mut open: Vec<&Mutant> = mutants
             .iter()
             .filter(|m| only.is_none_or(|word| m.file.contains(word.as_str())))
             .filter(|m| !known.contains_key(&m.key()))
@@ -276,6 +278,12 @@ fn run(place: &Place, words: &[String]) -> Result<()> {
         if open.is_empty() {
             return Ok(());
         }
+        if open.len() >= left {
+            bail!("the runner does not get on");
+        }
+        left = open.len();
+        // In no order of the source, so that what is tried first stands for all.
+        open.sort_by_key(|m| m.id.wrapping_mul(2_654_435_761));
         play(place, &runner, &open, &reach)?;
     }
 }
@@ -335,8 +343,11 @@ fn play(place: &Place, runner: &Path, open: &[&Mutant], reach: &Reach) -> Result
 /// Forgets survivors, so that they are tried again.
 fn again(place: &Place) -> Result<()> {
     let known = results(place)?;
-    let kept: Vec<String> =
-        known.values().filter(|v| v["state"] != "survived" && v["state"] != "unreached").map(Value::to_string).collect();
+    let kept: Vec<String> = known
+        .values()
+        .filter(|v| v["state"] != "survived" && v["state"] != "unreached")
+        .map(Value::to_string)
+        .collect();
     fs::write(place.copy.join("results.jsonl"), kept.join("\n") + "\n")?;
     Ok(())
 }

@@ -44,7 +44,10 @@ pub fn print(root: &Path, copy: &Path, results: &BTreeMap<String, Value>) -> Res
             _ => counts[5] += 1,
         }
     }
-    println!("{:<32} {:>7} {:>8} {:>10} {:>10} {:>6} {:>9}", "file", "changes", "by cases", "by random", "equivalent", "open", "not tried");
+    println!(
+        "{:<32} {:>7} {:>8} {:>10} {:>10} {:>6} {:>9}",
+        "file", "changes", "by cases", "by random", "equivalent", "open", "not tried"
+    );
     let mut sum = [0; 6];
     for (file, counts) in &files {
         let [all, cases, random, equal, open, rest] = counts;
@@ -60,9 +63,7 @@ pub fn print(root: &Path, copy: &Path, results: &BTreeMap<String, Value>) -> Res
     }
     let stale: Vec<&String> = explained
         .keys()
-        .filter(|name| {
-            !mutants.iter().any(|m| m.key() == **name && (passed(m) || state(m) == "not tried"))
-        })
+        .filter(|name| !mutants.iter().any(|m| m.key() == **name && (passed(m) || state(m) == "not tried")))
         .collect();
     if !stale.is_empty() {
         bail!("explained, but noticed or not there: {stale:#?}");
