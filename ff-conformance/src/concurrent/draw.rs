@@ -186,7 +186,7 @@ pub(super) struct Draw {
     pub(super) patience: Option<u8>,
     /// Whether a caller who went away makes the same call again, and waits.
     pub(super) again: bool,
-    /// How often the client lets others go first.
+    /// How often the client lets others go first before it asks, and while the call and its answer are on their way.
     pub(super) pauses: u8,
 }
 

@@ -56,11 +56,14 @@ impl Shared {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Asks and waits for the answer, and passes on what it teaches.
-    async fn ask(&self, client: usize, backend: &dyn EngineBackend, now: TimestampMs, operation: Operation) {
+    /// Asks and waits for the answer, and passes on what it teaches. The call and its answer are on their way for so long:
+    /// a backend in memory answers before another client can ask, and then nobody would ever meet.
+    async fn ask(&self, client: usize, backend: &dyn EngineBackend, now: TimestampMs, operation: Operation, way: u8) {
         let asked = Asked { now, operation: operation.clone() };
         let invoked = self.tick();
+        pause(way).await;
         let outcome = dispatch(backend, operation).await;
+        pause(way).await;
         let returned = self.tick();
         if let Ok(outcome) = &outcome {
             locked(&self.world).learn(&asked.operation, outcome);
@@ -93,6 +96,13 @@ impl Shared {
     }
 }
 
+/// Lets others go first, so often.
+async fn pause(times: u8) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn run_client(
     shared: Arc<Shared>,
     backend: Arc<dyn EngineBackend>,
@@ -103,17 +113,15 @@ async fn run_client(
 ) {
     start.wait().await;
     for draw in draws {
-        for _ in 0..draw.pauses {
-            tokio::task::yield_now().await;
-        }
+        pause(draw.pauses).await;
         let Action::Call(name) = draw.step.action else { continue };
         let operation = locked(&shared.world).operation(name, &draw.step, now);
         match draw.patience {
-            None => shared.ask(client, &*backend, now, operation).await,
+            None => shared.ask(client, &*backend, now, operation, draw.pauses).await,
             Some(looks) => {
                 shared.ask_and_leave(client, &*backend, now, operation.clone(), looks).await;
                 if draw.again {
-                    shared.ask(client, &*backend, now, operation).await;
+                    shared.ask(client, &*backend, now, operation, draw.pauses).await;
                 }
             }
         }
@@ -168,11 +176,11 @@ pub async fn play(handles: &[Arc<dyn EngineBackend>], clock: &ManualClock, plan:
     let shared = Arc::new(Shared { world: Mutex::default(), record: Mutex::default(), ticks: AtomicU64::new(1) });
     clock.set(TimestampMs::saturating(START_MS));
     let founder = plan.clients();
-    shared.ask(founder, &**first, clock.now(), first_key()).await;
+    shared.ask(founder, &**first, clock.now(), first_key(), 0).await;
     for step in &plan.founding {
         let Action::Call(name) = step.action else { continue };
         let operation = locked(&shared.world).operation(name, step, clock.now());
-        shared.ask(founder, &**first, clock.now(), operation).await;
+        shared.ask(founder, &**first, clock.now(), operation, 0).await;
     }
     for phase in &plan.phases {
         clock.advance(phase.advance_ms);
@@ -194,5 +202,5 @@ async fn look(shared: &Shared, backend: &dyn EngineBackend, client: usize, now: 
         Call::answered(client, invoked, returned, Asked { now, operation }, outcome)
     });
     locked(&shared.record).extend(calls);
-    shared.ask(client, backend, now, rebuild()).await;
+    shared.ask(client, backend, now, rebuild(), 0).await;
 }

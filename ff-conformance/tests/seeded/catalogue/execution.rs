@@ -490,13 +490,10 @@ pub(super) const BUGS: &[Bug] = &[
         by: "claim::claim_next::equal priorities go by created_at whatever the",
         operations: &[Op::FailExecution],
         lie: Tells(|s, op, answer| {
-            if let (Operation::FailExecution(args), Ok(_)) = (op, &answer) {
+            let retried = matches!(&answer, Ok(Outcome::FailExecution(FailExecutionResult::RetryScheduled { .. })));
+            if let (Operation::FailExecution(args), true) = (op, retried) {
                 let now = s.now();
-                s.alter(&args.execution_id, |x| {
-                    if x.record.not_before.is_some() {
-                        x.record.created_at = now;
-                    }
-                });
+                s.alter(&args.execution_id, |x| x.record.created_at = now);
             }
             answer
         }),

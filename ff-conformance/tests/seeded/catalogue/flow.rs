@@ -78,7 +78,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "any_terminal taken for success_only",
         story: "the clean-up step is skipped just when it is needed",
-        by: "flow::fail_execution::an any_terminal child becomes claimable",
+        by: "flow::apply_dependency_to_child::after the upstream ended it resolves at once",
         operations: &[Op::StageDependencyEdge],
         lie: Asks(|_, mut op| {
             if let Operation::StageDependencyEdge(args) = &mut op {
@@ -194,7 +194,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "last edge of a submission lost",
         story: "edges are written in batches, and the last batch is not full",
-        by: "flow::submit_flow::derived ids repeat and members of one",
+        by: "flow::submit_flow::no member can be claimed before all edges exist",
         operations: &[Op::SubmitFlow],
         lie: Asks(|_, mut op| {
             if let Operation::SubmitFlow(args) = &mut op {
@@ -260,7 +260,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "replay reopens everybody",
         story: "a replay for one branch wakes the ones that were given up",
-        by: "flow::replay_execution::replaying an upstream moves a ready child",
+        by: "flow::replay_execution::an entry left from before the replay skips no child",
         operations: &[Op::ReplayExecution],
         lie: Asks(|_, mut op| {
             if let Operation::ReplayExecution(args) = &mut op {

@@ -8,11 +8,16 @@ pub(super) const BUGS: &[Bug] = &[
         story: "the old key goes at once, and every link in every mailbox is dead",
         by: "keystore::rotate_waitpoint_hmac_secret::a token issued before a rotation works",
         operations: &[Op::RotateWaitpointHmacSecret],
-        lie: Asks(|_, mut op| {
-            if let Operation::RotateWaitpointHmacSecret(args) = &mut op {
-                args.grace_ms = 0;
+        lie: Tells(|s, op, answer| {
+            if let (Operation::RotateWaitpointHmacSecret(args), Ok(_)) = (op, &answer) {
+                let now = s.now();
+                s.backend.alter_keys(args.partition, |keys| {
+                    for (_, record) in keys.kids.iter_mut().filter(|(kid, _)| **kid != args.new_kid) {
+                        record.expires_at = record.expires_at.map(|at| at.min(now));
+                    }
+                });
             }
-            op
+            answer
         }),
     },
     Bug {
