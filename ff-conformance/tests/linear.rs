@@ -1,7 +1,7 @@
 //! The checker for linearizability held against histories that are known to be good or bad and against a second
 //! implementation, stateright's; and the concurrent tier against backends that are wrong only when clients meet.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use ff_conformance::linear::{Bound, Call, Specification, Verdict, check, shorten
 use ff_conformance::random::{Action, Step, World};
 use ff_conformance::{Fixture, Harness, TestName, Trials, convict};
 use ff_core::bounds::Deployment;
-use ff_core::contracts::{CheckAdmissionResult, ClaimNextArgs, ClaimSlot, NextClaim, ReportUsageResult};
+use ff_core::contracts::{CheckAdmissionResult, ClaimNextArgs, ClaimSlot, NextClaim};
 use ff_core::engine_backend::EngineBackend;
 use ff_core::error::EngineError;
 use ff_core::ids::{ExecutionId, SignalId};
@@ -410,8 +410,8 @@ fn asked(table: &str) -> Vec<&str> {
     rows.take_while(|line| line.starts_with("  ")).filter(|line| !line.trim_start().starts_with("->")).collect()
 }
 
-/// Histories show the mistake in calls of this operation, of two clients at least; and sequences show nothing, since it is
-/// made only when clients meet.
+/// Histories show the mistake in calls of this operation, and in more than one; sequences show nothing, since it is made only
+/// when clients meet.
 fn convicts<L: Layer>(layer: fn() -> L, themes: &[Theme], operation: &str) {
     let alone = Arc::new(Alone(layer));
     let found = convict(&alone, &Trials::none().seeds(0..12));
@@ -421,9 +421,8 @@ fn convicts<L: Layer>(layer: fn() -> L, themes: &[Theme], operation: &str) {
     println!("found in history {played}\n{table}");
     let rows = asked(&table);
     let of_it: Vec<&&str> = rows.iter().filter(|row| row.contains(&format!(" {operation}("))).collect();
-    assert!(!of_it.is_empty() && rows.len() <= 12, "{table}");
-    let clients: BTreeSet<&str> = rows.iter().filter_map(|row| row.split_whitespace().nth(1)).collect();
-    assert!(clients.len() > 1, "one client alone met nobody: {table}");
+    assert!(!of_it.is_empty(), "{table}");
+    assert!(rows.len() > 1, "a call that is wrong by itself met nobody: {table}");
     assert!(table.contains("would have been answered"), "{table}");
 }
 
@@ -555,14 +554,15 @@ struct LostUpdate {
 
 #[async_trait]
 impl Layer for LostUpdate {
-    async fn around(&self, inner: &dyn EngineBackend, operation: Operation) -> Result<Outcome, EngineError> {
-        if operation.name() != OpName::ReportUsage {
+    async fn around(&self, inner: &dyn EngineBackend, mut operation: Operation) -> Result<Outcome, EngineError> {
+        if operation.name() != OpName::ReportUsage || operation.check(inner.deployment()).is_err() {
             return dispatch(inner, operation).await;
         }
         let inside = self.between.enter();
         yield_now().await;
-        if inside.met {
-            return Ok(Outcome::ReportUsage(ReportUsageResult::Ok));
+        if let (Operation::ReportUsage(args), true) = (&mut operation, inside.met) {
+            args.dedup_key = None;
+            args.amounts.iter_mut().for_each(|(_, amount)| *amount = 0);
         }
         dispatch(inner, operation).await
     }
@@ -623,7 +623,9 @@ impl Layer for FilledLate {
             return Ok(outcome);
         }
         let outcome = dispatch(inner, operation).await?;
-        yield_now().await;
+        for _ in 0..4 {
+            yield_now().await;
+        }
         self.kept.lock().expect("not poisoned").push((id, outcome.clone()));
         Ok(outcome)
     }

@@ -54,6 +54,8 @@ fn place() -> Result<Place> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let copy = target.join("mutants");
     fs::create_dir_all(&copy)?;
+    // A folder of its own: nobody waits for the lock of the other.
+    let target = copy.join("target");
     Ok(Place { root, copy, target })
 }
 
