@@ -5,8 +5,8 @@
 //! has changed, or all has (what failed was tried again), or, of the operations that do several things one after
 //! another, the same call again and a walk of maintenance make up for the rest.
 //!
-//! The same with an error that stays: that command fails and all that follow it in the call. Then what was written before
-//! stands, and the same call again and a walk of maintenance make up for the rest.
+//! The same with an error that stays, ignored: that command fails and all that follow it in the call. Then what was written
+//! before stands, and it shows where the same call again and a walk of maintenance do not make up for the rest.
 
 mod common;
 
@@ -546,7 +546,7 @@ async fn an_error_at_any_command_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
-#[ignore = "no server has such an error; it shows which calls need more than a repeat and a walk to be whole after one"]
+#[ignore = "fails at 365 of 1436 points; no server is known to have such an error"]
 async fn an_error_that_stays_leaves_nothing_that_is_not_made_up_for() {
     play_all(Error::Stays).await;
 }
