@@ -279,6 +279,8 @@ pub(crate) fn terminate(p: &mut Partition, call: &mut Call, x: &mut Execution, e
     let run = x.record.replay_count;
     x.history.runs.truncate(run as usize);
     if end.outcome == TerminalOutcome::Success {
+        // Most executions have one run: no room for more is kept.
+        x.history.runs.reserve_exact(1);
         x.history.runs.push(RunRecord {
             execution_id: x.record.execution_id,
             run,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,20 +18,38 @@ use sha2::{Digest as _, Sha256};
 /// Long fields go to the hash directly, so a digest never copies a payload.
 pub struct Canonical {
     buffer: Vec<u8>,
-    hash: Option<Sha256>,
+    sink: Sink,
+}
+
+/// Where long fields go.
+enum Sink {
+    /// To the buffer.
+    Bytes,
+    /// To the hash, behind what the buffer holds.
+    Hash(Sha256),
+    /// Aside, each with its place in the buffer: they are hashed when somebody asks.
+    Aside(Vec<(usize, Bytes)>),
 }
 
 impl Canonical {
-    fn hashing() -> Self {
-        Self { buffer: Vec::with_capacity(512), hash: Some(Sha256::new()) }
+    fn new(sink: Sink) -> Self {
+        Self { buffer: Vec::with_capacity(512), sink }
     }
 
     /// The canonical bytes of what `write` puts in.
     #[must_use]
     pub fn bytes(write: impl FnOnce(&mut Self)) -> Vec<u8> {
-        let mut out = Self { buffer: Vec::new(), hash: None };
+        let mut out = Self { buffer: Vec::new(), sink: Sink::Bytes };
         write(&mut out);
         out.buffer
+    }
+
+    /// The name of an operation, as a digest of its arguments begins.
+    fn operation(&mut self, name: &str) {
+        let length = u32::try_from(name.len() + 2).unwrap_or(u32::MAX - 1);
+        self.buffer.extend_from_slice(&length.to_be_bytes());
+        self.buffer.extend_from_slice(name.as_bytes());
+        self.buffer.extend_from_slice(b"/1");
     }
 
     /// One present field.
@@ -39,13 +57,25 @@ impl Canonical {
         // Every argument is bounded far below 4 GiB; a longer one could not have passed its check.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
         self.buffer.extend_from_slice(&length.to_be_bytes());
-        match &mut self.hash {
-            Some(hash) if bytes.len() > 256 => {
+        match &mut self.sink {
+            Sink::Hash(hash) if bytes.len() > 256 => {
                 hash.update(&self.buffer);
                 self.buffer.clear();
                 hash.update(bytes);
             }
             _ => self.buffer.extend_from_slice(bytes),
+        }
+    }
+
+    /// One present field whose bytes can be shared.
+    fn shared(&mut self, bytes: &Bytes) {
+        match &mut self.sink {
+            Sink::Aside(parts) if bytes.len() >= LazyDigest::LONG => {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
+                self.buffer.extend_from_slice(&length.to_be_bytes());
+                parts.push((self.buffer.len(), bytes.clone()));
+            }
+            _ => self.field(bytes),
         }
     }
 
@@ -75,11 +105,29 @@ impl Canonical {
         self.field(&text[at..]);
     }
 
-    fn finish(mut self) -> Digest {
-        let mut hash = self.hash.take().unwrap_or_default();
-        hash.update(&self.buffer);
-        Digest(hash.finalize().into())
+    fn finish(self) -> Digest {
+        match self.sink {
+            Sink::Hash(mut hash) => {
+                hash.update(&self.buffer);
+                Digest(hash.finalize().into())
+            }
+            Sink::Bytes => Digest::of_bytes(&self.buffer),
+            Sink::Aside(parts) => digest_of(&self.buffer, &parts),
+        }
     }
+}
+
+/// The digest of a buffer with its parts put where they belong.
+fn digest_of(buffer: &[u8], parts: &[(usize, Bytes)]) -> Digest {
+    let mut hash = Sha256::new();
+    let mut from = 0;
+    for (place, part) in parts {
+        hash.update(&buffer[from..*place]);
+        hash.update(part);
+        from = *place;
+    }
+    hash.update(&buffer[from..]);
+    Digest(hash.finalize().into())
 }
 
 /// A value with a canonical form.
@@ -121,7 +169,7 @@ impl Canon for String {
 
 impl Canon for Bytes {
     fn canon(&self, out: &mut Canonical) {
-        out.field(self);
+        out.shared(self);
     }
 }
 
@@ -189,11 +237,8 @@ impl Digest {
     /// The digest of an operation's arguments: SHA-256 over `canon("<operation>/1", fields)`.
     #[must_use]
     pub fn of(operation: &str, fields: impl FnOnce(&mut Canonical)) -> Self {
-        let mut out = Canonical::hashing();
-        let mut name = String::with_capacity(operation.len() + 2);
-        name.push_str(operation);
-        name.push_str("/1");
-        out.field(name.as_bytes());
+        let mut out = Canonical::new(Sink::Hash(Sha256::new()));
+        out.operation(operation);
         fields(&mut out);
         out.finish()
     }
@@ -249,6 +294,86 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// A digest that is computed when somebody asks for it, if what it is of is long.
+///
+/// A creation's digest is compared only when its id or key is met again; until then the bytes that are kept anyway need
+/// not be hashed. Short content is hashed at once. Equality, debug text and JSON are those of the digest.
+#[derive(Clone)]
+pub struct LazyDigest(Lazy);
+
+#[derive(Clone)]
+enum Lazy {
+    Known(Digest),
+    Later(Arc<Later>),
+}
+
+struct Later {
+    buffer: Box<[u8]>,
+    parts: Vec<(usize, Bytes)>,
+    digest: OnceLock<Digest>,
+}
+
+impl LazyDigest {
+    /// Shared bytes from this length on, in bytes, are hashed later.
+    const LONG: usize = 1024;
+
+    /// As [`Digest::of`].
+    #[must_use]
+    pub fn of(operation: &str, fields: impl FnOnce(&mut Canonical)) -> Self {
+        let mut out = Canonical::new(Sink::Aside(Vec::new()));
+        out.operation(operation);
+        fields(&mut out);
+        match out.sink {
+            Sink::Aside(parts) if !parts.is_empty() => {
+                let later = Later { buffer: out.buffer.into_boxed_slice(), parts, digest: OnceLock::new() };
+                Self(Lazy::Later(Arc::new(later)))
+            }
+            _ => Self(Lazy::Known(out.finish())),
+        }
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn get(&self) -> Digest {
+        match &self.0 {
+            Lazy::Known(digest) => *digest,
+            Lazy::Later(later) => *later.digest.get_or_init(|| digest_of(&later.buffer, &later.parts)),
+        }
+    }
+}
+
+impl From<Digest> for LazyDigest {
+    fn from(digest: Digest) -> Self {
+        Self(Lazy::Known(digest))
+    }
+}
+
+impl PartialEq for LazyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for LazyDigest {}
+
+impl fmt::Debug for LazyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl Serialize for LazyDigest {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for LazyDigest {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Digest::deserialize(d).map(Self::from)
+    }
+}
+
 /// `u(bytes)`: FNV-1a 64 over the bytes, mod 2^53. The one pseudo-random function of the contract (placement, jitter).
 #[must_use]
 pub fn u(bytes: &[u8]) -> u64 {
@@ -291,5 +416,21 @@ mod tests {
             c.put("op/1").put("a").put(&Bytes::from(long.clone())).put(&3_u64);
         });
         assert_eq!(by_parts, Digest::of_bytes(&whole));
+    }
+
+    #[test]
+    fn a_digest_computed_later_is_the_same() {
+        for length in [0, 1, 255, 256, 257, LazyDigest::LONG - 1, LazyDigest::LONG, 5000] {
+            let (first, second) = (Bytes::from(vec![7_u8; length]), Bytes::from(vec![8_u8; length]));
+            let fields = |c: &mut Canonical| {
+                c.put("a").put(&first).put(&3_u64).put(&second).put(&None::<Bytes>);
+            };
+            let later = LazyDigest::of("op", fields);
+            let want = Digest::of("op", fields);
+            assert_eq!(later.get(), want, "of {length} bytes");
+            assert_eq!(later, LazyDigest::from(want), "of {length} bytes");
+            assert_ne!(later, LazyDigest::of("op", |c| c.field(b"other")), "of {length} bytes");
+            assert_eq!(serde_json::to_string(&later).expect("JSON"), serde_json::to_string(&want).expect("JSON"));
+        }
     }
 }

@@ -113,7 +113,7 @@ mod tests {
         let stored = crate::record::execution(id, &record).expect("a legal record");
         assert_eq!(stored.record.lane_id, args.lane_id);
         assert_eq!(stored.record.priority, -3);
-        assert_eq!(stored.record.fingerprint, args.fingerprint());
+        assert_eq!(stored.record.fingerprint.get(), args.fingerprint());
         assert_eq!(stored.record.next_signal_seq, 1);
         assert_eq!(stored.attempt, None);
         assert!(crate::record::execution(id, &record[..record.len() - 1]).is_err());

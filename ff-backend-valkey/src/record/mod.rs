@@ -333,7 +333,7 @@ fn unfold(id: ExecutionId, bytes: &[u8]) -> Option<Stored> {
         policy: fat_policy(bytes_of(policy)?)?,
         creator: text_of(creator)?,
         created_at,
-        fingerprint,
+        fingerprint: fingerprint.into(),
         idempotency,
         flow_id,
         vector: vector(s, a, b, attempt_count > 0)?,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ff_core::canon::Digest;
+use ff_core::canon::LazyDigest;
 use ff_core::contracts::{CreateExecutionArgs, CreateExecutionResult};
 use ff_core::error::EngineError;
 use ff_core::ids::{ExecutionId, FlowId, LeaseEpoch};
@@ -21,7 +21,7 @@ use crate::rules::flow::join;
 pub(crate) struct Creation<'a> {
     pub(crate) args: &'a CreateExecutionArgs,
     pub(crate) flow_id: Option<FlowId>,
-    pub(crate) fingerprint: Digest,
+    pub(crate) fingerprint: LazyDigest,
 }
 
 /// The record of a new execution, with its gate not yet run.
@@ -37,7 +37,7 @@ pub(crate) fn build_execution(creation: &Creation<'_>, now: TimestampMs) -> Exec
         policy: args.policy.clone(),
         creator: args.creator.clone(),
         created_at: now,
-        fingerprint: creation.fingerprint,
+        fingerprint: creation.fingerprint.clone(),
         idempotency: args.idempotency_key.as_ref().map(|key| KeyUse {
             key: key.clone(),
             scope: if creation.flow_id.is_some() { KeyScope::Flow } else { KeyScope::Namespace },
@@ -90,7 +90,7 @@ pub(crate) fn build_execution(creation: &Creation<'_>, now: TimestampMs) -> Exec
 pub(crate) fn admit_creation(
     p: &Partition,
     id: &ExecutionId,
-    fingerprint: Digest,
+    fingerprint: &LazyDigest,
     key: Option<&str>,
 ) -> Result<Option<CreateExecutionResult>, EngineError> {
     if p.is_being_purged(Subject::Execution(id.uuid())) {
@@ -98,7 +98,7 @@ pub(crate) fn admit_creation(
     }
     let Some(x) = p.get(id.uuid())? else { return Ok(None) };
     let same_key = x.record.idempotency.as_ref().map(|k| k.key.as_str()) == key;
-    if x.record.fingerprint == fingerprint && same_key {
+    if x.record.fingerprint == *fingerprint && same_key {
         return Ok(Some(CreateExecutionResult::AlreadyExists { execution_id: *id, summary: x.summary() }));
     }
     Err(Refusal::execution_already_exists().into())
@@ -114,8 +114,8 @@ pub fn create_execution(
     args: &CreateExecutionArgs,
 ) -> Result<CreateExecutionResult, EngineError> {
     let id = args.execution_id;
-    let fingerprint = args.fingerprint();
-    if let Some(repeat) = admit_creation(p, &id, fingerprint, args.idempotency_key.as_deref())? {
+    let fingerprint = args.lazy_fingerprint();
+    if let Some(repeat) = admit_creation(p, &id, &fingerprint, args.idempotency_key.as_deref())? {
         return Ok(repeat);
     }
     let entry = args.idempotency_key.as_ref().map(|key| {

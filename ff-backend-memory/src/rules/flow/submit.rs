@@ -47,7 +47,7 @@ pub fn submit_flow(
     add_graph(p, now, args);
     for spec in &args.members {
         let creation = spec.to_creation(&args.namespace, flow_id, !args.sealed);
-        let fingerprint = creation.fingerprint();
+        let fingerprint = creation.lazy_fingerprint();
         let creation = Creation { args: &creation, flow_id: Some(flow_id), fingerprint };
         let mut x = Held::new(build_execution(&creation, now));
         gate(p, &mut call, &mut x);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{self, CheckArgs, Deployment};
-use crate::canon::Digest;
+use crate::canon::{Canonical, Digest, LazyDigest};
 use crate::contracts::FlowJoin;
 use crate::ids::{ExecutionId, LaneId, Namespace};
 use crate::policy::ExecutionPolicy;
@@ -70,18 +70,26 @@ impl CreateExecutionArgs {
     /// The digest that equal content is judged by: without id, idempotency key and creator.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
-        Digest::of("create_execution", |c| {
-            c.put(&self.namespace)
-                .put(&self.lane_id)
-                .put(&self.kind)
-                .put(&self.payload)
-                .put(&self.payload_encoding)
-                .put(&self.priority)
-                .put(&self.tags)
-                .put(&self.policy)
-                .put(&self.delay)
-                .put(&self.flow);
-        })
+        Digest::of("create_execution", |c| self.content(c))
+    }
+
+    /// The same, computed when it is first asked for if the payload is long.
+    #[must_use]
+    pub fn lazy_fingerprint(&self) -> LazyDigest {
+        LazyDigest::of("create_execution", |c| self.content(c))
+    }
+
+    fn content(&self, c: &mut Canonical) {
+        c.put(&self.namespace)
+            .put(&self.lane_id)
+            .put(&self.kind)
+            .put(&self.payload)
+            .put(&self.payload_encoding)
+            .put(&self.priority)
+            .put(&self.tags)
+            .put(&self.policy)
+            .put(&self.delay)
+            .put(&self.flow);
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     Block, EndMark, ExecutionRecord, GrantRecord, KeyScope, KeyUse, LastAnswer, LastBy, LastCall, LastOperation,
     LeaseRecord, NotBefore, Progress, ReplayMark,
 };
+use crate::canon::Digest;
 use crate::bounds::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES};
 use crate::contracts::decode::{DecodeCause, DecodeError};
 use crate::contracts::{EndedBy, Fence};
@@ -316,7 +317,7 @@ impl ExecutionRecord {
             .raw("policy", write_json(&*self.policy))
             .text_opt("creator", self.creator.as_deref())
             .put("created_at", &self.created_at)
-            .put("fingerprint", &self.fingerprint)
+            .put("fingerprint", &self.fingerprint.get())
             .put_opt("flow_id", self.flow_id.as_ref())
             .put("lifecycle_phase", &self.vector.lifecycle_phase)
             .put("ownership_state", &self.vector.ownership_state)
@@ -410,7 +411,7 @@ impl ExecutionRecord {
             policy: r.with("policy", read_policy)?,
             creator: r.text_opt("creator", 1, MAX_NAME_BYTES)?,
             created_at: r.get("created_at")?,
-            fingerprint: r.get("fingerprint")?,
+            fingerprint: r.get::<Digest>("fingerprint")?.into(),
             idempotency: read_key(&r)?,
             flow_id: r.get_opt("flow_id")?,
             vector: StateVector {

@@ -283,7 +283,7 @@ pub(crate) fn execution() -> impl Strategy<Value = ExecutionRecord> {
                 policy,
                 creator,
                 created_at,
-                fingerprint,
+                fingerprint: fingerprint.into(),
                 idempotency: idempotency.filter(|key| key.scope == KeyScope::Namespace || flow_id.is_some()),
                 flow_id,
                 vector,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::canon::Digest;
+use crate::canon::{Digest, LazyDigest};
 use crate::contracts::{ClaimKind, EndedBy, Fence};
 use crate::ids::{
     AttemptId, AttemptIndex, ExecutionId, FlowId, LaneId, LeaseEpoch, LeaseId, Namespace, WorkerId, WorkerInstanceId,
@@ -230,7 +230,7 @@ pub struct ExecutionRecord {
     /// When.
     pub created_at: TimestampMs,
     /// Digest of the creation.
-    pub fingerprint: Digest,
+    pub fingerprint: LazyDigest,
     /// Its idempotency key.
     pub idempotency: Option<KeyUse>,
     /// The flow that it is a member of.

@@ -232,7 +232,7 @@ fn plain() -> ExecutionRecord {
         policy: Arc::default(),
         creator: None,
         created_at: TimestampMs::ZERO,
-        fingerprint: Digest::of_bytes(b""),
+        fingerprint: Digest::of_bytes(b"").into(),
         idempotency: None,
         flow_id: None,
         vector: StateVector::ready(AttemptState::PendingFirstAttempt),
