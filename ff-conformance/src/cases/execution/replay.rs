@@ -15,6 +15,7 @@ cases! { "execution";
     "replay_execution: after revoke, cancel and replay, claim, renew and complete all succeed." => after_revoke,
     "replay_execution: its repeat after the new run has ended replays nothing." => replayed_twice,
     "replay_execution: the same replay_count with another reason, by, deadline or reopen_skipped is stale_replay and changes nothing." => other_replay,
+    "replay_execution: max_replays 2 allows two replays and 0 none; the next is max_replays_exhausted, and the last one's repeat is not." => exhausted,
     "replay_execution: a never-claimed execution's first attempt is index 0 and initial." => never_claimed,
     "replay_execution: a due purge that has not fired does not take the replayed execution away." => due_purge,
     "replay_execution: a passed policy instant is not armed again, a duration is." => deadlines,
@@ -103,6 +104,25 @@ async fn other_replay(s: &Stage) {
     let fence = s.claim_this(id).await.fence;
     s.complete(id, fence).await;
     s.refused_with(Code::StaleReplay, change(|args| args.reason = "another".to_owned())).await;
+}
+
+async fn exhausted(s: &Stage) {
+    for max_replays in [0, 2] {
+        let mut policy = retries(0, 0);
+        policy.max_replays = max_replays;
+        let id = s.ready_with(policy).await;
+        for replay_count in 0..max_replays {
+            s.cancel(id).await;
+            s.replay(id, replay_count).await;
+        }
+        s.cancel(id).await;
+        let refusal = s.refused_with(Code::MaxReplaysExhausted, s.replay_args(id, max_replays)).await;
+        assert_eq!(refusal.details(), &Details::MaxReplaysExhausted { replay_count: max_replays, max_replays });
+        if let Some(last) = max_replays.checked_sub(1) {
+            let summary = s.replay(id, last).await;
+            assert_eq!(summary.state_vector, StateVector::done(TerminalOutcome::Cancelled, false));
+        }
+    }
 }
 
 async fn never_claimed(s: &Stage) {
