@@ -13,8 +13,8 @@ use super::{
     Block, EndMark, ExecutionRecord, GrantRecord, KeyScope, KeyUse, LastAnswer, LastBy, LastCall, LastOperation,
     LeaseRecord, NotBefore, Progress, ReplayMark,
 };
-use crate::canon::Digest;
 use crate::bounds::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES};
+use crate::canon::Digest;
 use crate::contracts::decode::{DecodeCause, DecodeError};
 use crate::contracts::{EndedBy, Fence};
 use crate::ids::ExecutionId;
