@@ -28,6 +28,7 @@ pub mod cases;
 pub mod concurrent;
 mod convict;
 mod harness;
+pub mod hostile;
 pub mod linear;
 pub mod random;
 mod run;

@@ -50,6 +50,8 @@ tiers! {
     Random "random" random::trials,
     /// Clients in parallel: what they were answered must have an order that the reference model explains.
     Concurrent "concurrent" concurrent::trials,
+    /// Malformed, oversized, wrong-typed, swapped and forged input of every kind.
+    Hostile "hostile" crate::hostile::trials,
 }
 
 /// Runs the suite on the backend that `start` opens, and exits.
