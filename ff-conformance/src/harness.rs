@@ -63,19 +63,38 @@ damages! {
     TagsInline(FlowId),
 }
 
+/// Trouble that a harness can make for a store while clients use it. None of it may lose what was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The store is killed without a warning (`kill -9`) and started again on what it had written. It serves again when
+    /// this is done.
+    Crash,
+    /// What the store holds beside its records and is given again by whoever needs it (functions, procedures, prepared
+    /// statements) is gone.
+    LibraryLost,
+    /// Of the next reply on any connection so many bytes arrive, then the connection ends.
+    Cut(u32),
+    /// Nothing of the next reply on any connection arrives: the connection is reset.
+    Reset,
+    /// The next reply on any connection arrives so many milliseconds later.
+    Delay(u64),
+}
+
 /// One opened backend: fresh, empty, and shared with nobody.
 pub struct Fixture {
     /// The backend.
     pub backend: Arc<dyn EngineBackend>,
     /// The clock that it reads.
     pub clock: ManualClock,
+    clients: Vec<Arc<dyn EngineBackend>>,
     guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Fixture {
     /// A fixture of a backend that reads this clock.
     pub fn new(backend: Arc<dyn EngineBackend>, clock: ManualClock) -> Self {
-        Self { backend, clock, guard: None }
+        Self { backend, clock, clients: Vec::new(), guard: None }
     }
 
     /// Keeps a value alive as long as the fixture: whatever was started for it.
@@ -83,6 +102,20 @@ impl Fixture {
     pub fn with_guard(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
         self
+    }
+
+    /// Further handles on the same state, each with connections of its own, for clients that play at once.
+    #[must_use]
+    pub fn with_clients(mut self, clients: Vec<Arc<dyn EngineBackend>>) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// So many handles on the same state: the further ones where there are any, else the one.
+    #[must_use]
+    pub fn clients(&self, count: usize) -> Vec<Arc<dyn EngineBackend>> {
+        let all: Vec<_> = if self.clients.is_empty() { vec![Arc::clone(&self.backend)] } else { self.clients.clone() };
+        all.into_iter().cycle().take(count).collect()
     }
 
     /// The value that the harness put beside the backend.
@@ -125,6 +158,25 @@ pub trait Harness: Send + Sync + 'static {
     /// cannot do is reported as ignored.
     fn can_damage(&self, kind: DamageKind) -> bool {
         let _ = kind;
+        false
+    }
+
+    /// Like [`Harness::open`], on a store of its own for which [`Harness::strike`] makes trouble, and which keeps what it
+    /// acknowledged through it; best with a handle per client ([`Fixture::with_clients`]).
+    fn open_for_faults(&self, test: &TestName, clock: ManualClock) -> impl Future<Output = Fixture> + Send {
+        self.open(test, clock)
+    }
+
+    /// Makes trouble for a fixture of [`Harness::open_for_faults`] while clients use it; answers whether it did.
+    fn strike(&self, fixture: &Fixture, fault: Fault) -> impl Future<Output = bool> + Send {
+        let _ = (fixture, fault);
+        async { false }
+    }
+
+    /// Whether [`Harness::strike`] can do this, whatever its numbers: nothing unless said. A trial that needs a fault
+    /// which the harness cannot bring about is reported as ignored.
+    fn can_strike(&self, fault: Fault) -> bool {
+        let _ = fault;
         false
     }
 }

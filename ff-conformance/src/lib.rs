@@ -27,6 +27,7 @@ mod brief;
 pub mod cases;
 pub mod concurrent;
 mod convict;
+pub mod faults;
 mod harness;
 pub mod hostile;
 pub mod linear;
@@ -38,5 +39,5 @@ pub mod view;
 
 pub use brief::table;
 pub use convict::{Cause, Conviction, Trials, convict};
-pub use harness::{Damage, DamageKind, Fixture, Harness, TestName};
+pub use harness::{Damage, DamageKind, Fault, Fixture, Harness, TestName};
 pub use run::{Depth, Sizes, Tally, Tier, Trial, Verdict, main};

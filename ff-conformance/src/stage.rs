@@ -34,6 +34,7 @@ mod suspension;
 pub use self::budget::*;
 pub use self::execution::*;
 pub use self::flow::*;
+pub use self::keystore::*;
 pub use self::maintenance::*;
 pub use self::quota::*;
 pub use self::reads::*;
@@ -471,7 +472,7 @@ impl Stage {
 
     /// Makes a kid current in a partition, with the secret of one byte.
     pub async fn rotate(&self, partition: u16, new_kid: &str, byte: u8) -> RotateWaitpointHmacSecretOutcome {
-        let args = keystore::rotation_in(partition, new_kid, byte);
+        let args = rotation_in(partition, new_kid, byte);
         self.backend.rotate_waitpoint_hmac_secret(args).await.unwrap_or_else(|e| panic!("rotate: {e}"))
     }
 

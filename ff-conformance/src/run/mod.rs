@@ -52,6 +52,8 @@ tiers! {
     Concurrent "concurrent" concurrent::trials,
     /// Malformed, oversized, wrong-typed, swapped and forged input of every kind.
     Hostile "hostile" crate::hostile::trials,
+    /// Crashes, lost replies and dead workers, and what of the acknowledged work is left.
+    Faults "faults" crate::faults::trials,
 }
 
 /// Runs the suite on the backend that `start` opens, and exits.

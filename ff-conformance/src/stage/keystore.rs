@@ -5,7 +5,8 @@ use ff_core::contracts::*; // cases speak the whole contract
 use super::{PARTITION, Stage, kid, secret};
 
 /// The arguments of a rotation: this kid with the secret of one byte, and the default grace for the one before.
-pub(super) fn rotation_in(partition: u16, new_kid: &str, byte: u8) -> RotateWaitpointHmacSecretArgs {
+#[must_use]
+pub fn rotation_in(partition: u16, new_kid: &str, byte: u8) -> RotateWaitpointHmacSecretArgs {
     RotateWaitpointHmacSecretArgs::builder().partition(partition).new_kid(kid(new_kid)).new_secret(secret(byte)).build()
 }
 
