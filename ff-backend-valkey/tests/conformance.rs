@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ff_backend_valkey::{Options, ValkeyBackend};
-use ff_conformance::{Damage, DamageKind, Fixture, Harness, TestName};
+use ff_conformance::{Damage, DamageKind, Fault, Fixture, Harness, TestName};
 use ff_core::contracts::DescribeExecutionArgs;
 use ff_core::engine_backend::{EngineBackend, ReadsOps};
 use ff_core::ids::ExecutionId;
 use ff_core::time::ManualClock;
 
+use crate::suite::faults::Faulty;
 use crate::suite::{Running, Side};
 
 struct Valkey {
@@ -120,6 +121,9 @@ impl Harness for Valkey {
     }
 
     async fn second(&self, fixture: &Fixture) -> Option<Arc<dyn EngineBackend>> {
+        if let Some(faulty) = fixture.guard::<Faulty>() {
+            return Some(Arc::new(faulty.client(fixture.clock.clone()).await));
+        }
         let keys = fixture.guard::<Keys>()?;
         let mut options = Options::default();
         options.prefix.clone_from(&keys.prefix);
@@ -136,6 +140,24 @@ impl Harness for Valkey {
 
     fn can_damage(&self, _: DamageKind) -> bool {
         true
+    }
+
+    async fn open_for_faults(&self, test: &TestName, clock: ManualClock) -> Fixture {
+        match self.server.kind() {
+            Some(kind) => Faulty::open(kind, clock).await,
+            None => self.open(test, clock).await,
+        }
+    }
+
+    async fn strike(&self, fixture: &Fixture, fault: Fault) -> bool {
+        match fixture.guard::<Faulty>() {
+            Some(faulty) => faulty.strike(fault).await,
+            None => false,
+        }
+    }
+
+    fn can_strike(&self, fault: Fault) -> bool {
+        self.server.kind().is_some() && Faulty::can_strike(fault)
     }
 }
 

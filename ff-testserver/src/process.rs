@@ -1,18 +1,15 @@
-//! One server process on a loopback port, that can be killed and started again on the same data.
+//! One server process on a loopback port or a unix socket, that can be killed and started again on the same data.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::Kind;
-
-/// Where a server listens besides its port, in its folder.
-const SOCKET: &str = "own.sock";
 
 /// A port that nobody uses at the moment. Between this and its use somebody else may take it; then the start fails.
 ///
@@ -22,13 +19,27 @@ pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+enum Door {
+    /// On this loopback port.
+    Port(u16),
+    /// On the unix socket in its folder alone.
+    Socket,
+}
+
+/// The unix socket of every server, in its folder.
+const SOCKET: &str = "own.sock";
+
 /// A server with a folder of its own.
 #[derive(Debug)]
 pub struct Process {
     kind: Kind,
     folder: TempDir,
-    port: u16,
+    door: Door,
     args: Vec<String>,
+    /// A locale that lies in its folder.
+    locale: Option<String>,
     child: Option<Child>,
 }
 
@@ -45,9 +56,42 @@ impl Process {
     ) -> io::Result<Self> {
         let folder = TempDir::with_prefix("ff-")?;
         prepare(folder.path())?;
-        let mut process = Self { kind, folder, port, args: args.into_iter().collect(), child: None };
-        process.restart()?;
-        Ok(process)
+        let args = args.into_iter().collect();
+        Self { kind, folder, door: Door::Port(port), args, locale: None, child: None }.started()
+    }
+
+    /// Starts a server on a unix socket alone, in the way that `args` say, and waits until it answers.
+    ///
+    /// # Errors
+    /// When the program is missing or does not answer within ten seconds.
+    pub fn on_socket(kind: Kind, args: &[&str]) -> io::Result<Self> {
+        Self::with_socket(kind, args, TempDir::with_prefix("ff-")?, None).started()
+    }
+
+    /// Like [`Self::on_socket`], in a locale (`en_US`, `UTF-8`) that is made for it by `localedef`.
+    ///
+    /// # Errors
+    /// When the locale cannot be made, and those of [`Self::on_socket`].
+    pub fn in_locale(kind: Kind, args: &[&str], language: &str, charmap: &str) -> io::Result<Self> {
+        let folder = TempDir::with_prefix("ff-")?;
+        let name = format!("{language}.{charmap}");
+        let made =
+            Command::new("localedef").args(["-i", language, "-f", charmap]).arg(folder.path().join(&name)).output()?;
+        if !made.status.success() {
+            return Err(io::Error::other(format!("localedef: {}", String::from_utf8_lossy(&made.stderr))));
+        }
+        Self::with_socket(kind, args, folder, Some(name)).started()
+    }
+
+    fn with_socket(kind: Kind, args: &[&str], folder: TempDir, locale: Option<String>) -> Self {
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(["--port", "0"].map(str::to_owned));
+        Self { kind, folder, door: Door::Socket, args, locale, child: None }
+    }
+
+    fn started(mut self) -> io::Result<Self> {
+        self.restart()?;
+        Ok(self)
     }
 
     /// Starts it again, if it does not run: because it was killed, or ended by itself.
@@ -61,7 +105,11 @@ impl Process {
             }
             self.child = None;
         }
-        let child = Command::new(self.kind.program())
+        let mut command = Command::new(self.kind.program());
+        if let Some(locale) = &self.locale {
+            command.env("LOCPATH", self.folder.path()).env("LC_ALL", locale);
+        }
+        let child = command
             .args(&self.args)
             // Last, so that no argument of the caller's is taken for another one's value.
             .args(["--unixsocket", SOCKET])
@@ -72,11 +120,15 @@ impl Process {
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.kind.program())))?;
         let child = self.child.insert(child);
-        let deadline = Instant::now() + Duration::from_secs(10);
         // The port may be somebody else's, and then this server ends. It listens on its socket after its ports, and the
         // socket is in a folder that nobody else knows.
         let socket = self.folder.path().join(SOCKET);
-        while UnixStream::connect(&socket).is_err() || TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        let is_there = || match self.door {
+            Door::Port(port) => UnixStream::connect(&socket).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            Door::Socket => answers(&socket).unwrap_or(false),
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_there() {
             if let Some(status) = child.try_wait()? {
                 return Err(io::Error::other(format!("the server ended at once: {status}")));
             }
@@ -96,10 +148,25 @@ impl Process {
         }
     }
 
-    /// Its port.
+    /// Which server it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its port; 0 of one on a unix socket.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        match self.door {
+            Door::Port(port) => port,
+            Door::Socket => 0,
+        }
+    }
+
+    /// Its unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
     }
 
     /// Its folder.
@@ -111,7 +178,10 @@ impl Process {
     /// The URL of a plain connection.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        match self.door {
+            Door::Port(port) => format!("redis://127.0.0.1:{port}"),
+            Door::Socket => format!("redis+unix://{}", self.socket().display()),
+        }
     }
 
     /// A connection to it.
@@ -184,6 +254,26 @@ pub fn plain(kind: Kind, more: &[&str]) -> io::Result<Process> {
     args.push(port.to_string());
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     Process::start(kind, port, args, |_| Ok(()))
+}
+
+/// A server on a unix socket that writes every change to its log, and the log to the disk, before it answers: what it
+/// acknowledged outlives its death.
+///
+/// # Errors
+/// See [`Process::on_socket`].
+pub fn durable(kind: Kind) -> io::Result<Process> {
+    let log = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"];
+    Process::on_socket(kind, &log)
+}
+
+/// Whether a server answers, and not that it is still loading.
+fn answers(socket: &Path) -> io::Result<bool> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(answer == *b"+PONG")
 }
 
 #[cfg(test)]

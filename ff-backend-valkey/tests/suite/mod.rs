@@ -1,5 +1,7 @@
 //! The servers that the suite can run on: `FF_SERVER=valkey|redis|cluster|tls|acl`.
 
+pub(crate) mod faults;
+
 use std::io;
 
 use ff_testserver::cluster::Cluster;
@@ -56,6 +58,14 @@ impl Running {
             }
             _ => Self::Plain(Server::start(Kind::Valkey)?),
         })
+    }
+
+    /// Which server, if it is a single one without anything special: the faults tier starts its own ones of this kind.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Plain(server) => Some(server.kind()),
+            _ => None,
+        }
     }
 
     /// The address that the backend is given.
