@@ -7,6 +7,8 @@
 
 mod ledger;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod work;
 mod workers;
 

@@ -10,6 +10,8 @@ mod calls;
 mod cursors;
 mod records;
 mod spoil;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::panic::AssertUnwindSafe;
