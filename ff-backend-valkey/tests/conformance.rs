@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ff_backend_valkey::{Options, ValkeyBackend};
-use ff_conformance::{Damage, DamageKind, Fault, Fixture, Harness, TestName};
+use ff_conformance::{Damage, DamageKind, Fault, Fixture, Harness, StoredValue, TestName};
 use ff_core::contracts::DescribeExecutionArgs;
 use ff_core::engine_backend::{EngineBackend, ReadsOps};
 use ff_core::ids::ExecutionId;
@@ -106,6 +106,47 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Every string, and every field of every hash, of this fixture's partitions, budgets and policies. A deployment's
+    /// own record is left out: a backend reads it when it is opened.
+    async fn stored(&self) -> redis::RedisResult<Vec<StoredValue>> {
+        let mut c = self.connection.clone();
+        let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg(format!("{}:{{*", self.prefix)).query_async(&mut c).await?;
+        let mut values = Vec::new();
+        for key in names {
+            let letters = |key: &[u8]| {
+                let rest = key.splitn(2, |b| *b == b'}').nth(1).unwrap_or_default();
+                String::from_utf8_lossy(&rest[..rest.len().min(3)]).escape_default().to_string()
+            };
+            let what = letters(&key);
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut c).await?;
+            match kind.as_str() {
+                "string" => {
+                    let bytes = redis::cmd("GET").arg(&key).query_async(&mut c).await?;
+                    values.push(StoredValue { what, place: vec![key], bytes });
+                }
+                "hash" => {
+                    let fields: Vec<(Vec<u8>, Vec<u8>)> =
+                        redis::cmd("HGETALL").arg(&key).query_async(&mut c).await?;
+                    values.extend(fields.into_iter().map(|(field, bytes)| StoredValue {
+                        what: format!("{what} {}", field.escape_ascii()),
+                        place: vec![key.clone(), field],
+                        bytes,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        Ok(values)
+    }
+
+    async fn overwrite(&self, value: &StoredValue) -> redis::RedisResult<()> {
+        let mut c = self.connection.clone();
+        let command = if value.place.len() == 1 { "SET" } else { "HSET" };
+        redis::cmd(command).arg(&value.place).arg(&value.bytes).query_async(&mut c).await
+    }
+}
+
 impl Harness for Valkey {
     async fn open(&self, _: &TestName, clock: ManualClock) -> Fixture {
         let prefix = format!("t{}", self.opened.fetch_add(1, Ordering::Relaxed));
@@ -139,6 +180,20 @@ impl Harness for Valkey {
     }
 
     fn can_damage(&self, _: DamageKind) -> bool {
+        true
+    }
+
+    async fn stored(&self, fixture: &Fixture) -> Vec<StoredValue> {
+        let Some(keys) = fixture.guard::<Keys>() else { return Vec::new() };
+        keys.stored().await.expect("the private server answers")
+    }
+
+    async fn overwrite(&self, fixture: &Fixture, value: &StoredValue) -> bool {
+        let Some(keys) = fixture.guard::<Keys>() else { return false };
+        keys.overwrite(value).await.is_ok()
+    }
+
+    fn can_overwrite(&self) -> bool {
         true
     }
 

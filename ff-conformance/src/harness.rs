@@ -81,20 +81,36 @@ pub enum Fault {
     Delay(u64),
 }
 
+/// A value that a store holds: a record, or a field of one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredValue {
+    /// What it is, for people: never anything secret.
+    pub what: String,
+    /// Where it is: for the harness alone to read.
+    pub place: Vec<Vec<u8>>,
+    /// The value.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for StoredValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.what, self.bytes.len())
+    }
+}
+
 /// One opened backend: fresh, empty, and shared with nobody.
 pub struct Fixture {
     /// The backend.
     pub backend: Arc<dyn EngineBackend>,
     /// The clock that it reads.
     pub clock: ManualClock,
-    clients: Vec<Arc<dyn EngineBackend>>,
     guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Fixture {
     /// A fixture of a backend that reads this clock.
     pub fn new(backend: Arc<dyn EngineBackend>, clock: ManualClock) -> Self {
-        Self { backend, clock, clients: Vec::new(), guard: None }
+        Self { backend, clock, guard: None }
     }
 
     /// Keeps a value alive as long as the fixture: whatever was started for it.
@@ -102,20 +118,6 @@ impl Fixture {
     pub fn with_guard(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Some(Box::new(guard));
         self
-    }
-
-    /// Further handles on the same state, each with connections of its own, for clients that play at once.
-    #[must_use]
-    pub fn with_clients(mut self, clients: Vec<Arc<dyn EngineBackend>>) -> Self {
-        self.clients = clients;
-        self
-    }
-
-    /// So many handles on the same state: the further ones where there are any, else the one.
-    #[must_use]
-    pub fn clients(&self, count: usize) -> Vec<Arc<dyn EngineBackend>> {
-        let all: Vec<_> = if self.clients.is_empty() { vec![Arc::clone(&self.backend)] } else { self.clients.clone() };
-        all.into_iter().cycle().take(count).collect()
     }
 
     /// The value that the harness put beside the backend.
@@ -161,8 +163,26 @@ pub trait Harness: Send + Sync + 'static {
         false
     }
 
+    /// The values that the store holds of this fixture's records, whatever they are encoded as; derived indexes may be left
+    /// out. For harnesses that say [`Harness::can_overwrite`].
+    fn stored(&self, fixture: &Fixture) -> impl Future<Output = Vec<StoredValue>> + Send {
+        let _ = fixture;
+        async { Vec::new() }
+    }
+
+    /// Puts other bytes in the place of a value of [`Harness::stored`], behind the backend's back; answers whether it did.
+    fn overwrite(&self, fixture: &Fixture, value: &StoredValue) -> impl Future<Output = bool> + Send {
+        let _ = (fixture, value);
+        async { false }
+    }
+
+    /// Whether the harness can show and overwrite stored values: not unless said.
+    fn can_overwrite(&self) -> bool {
+        false
+    }
+
     /// Like [`Harness::open`], on a store of its own for which [`Harness::strike`] makes trouble, and which keeps what it
-    /// acknowledged through it; best with a handle per client ([`Fixture::with_clients`]).
+    /// acknowledged through it. [`Harness::second`] is asked for a handle for each further client.
     fn open_for_faults(&self, test: &TestName, clock: ManualClock) -> impl Future<Output = Fixture> + Send {
         self.open(test, clock)
     }

@@ -39,5 +39,5 @@ pub mod view;
 
 pub use brief::table;
 pub use convict::{Cause, Conviction, Trials, convict};
-pub use harness::{Damage, DamageKind, Fault, Fixture, Harness, TestName};
+pub use harness::{Damage, DamageKind, Fault, Fixture, Harness, StoredValue, TestName};
 pub use run::{Depth, Sizes, Tally, Tier, Trial, Verdict, main};

@@ -1,6 +1,7 @@
 //! A server that may crash and lose its functions, behind a proxy that makes trouble for replies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ff_backend_valkey::{Options, ValkeyBackend};
@@ -15,13 +16,14 @@ use tokio::sync::Mutex;
 pub(crate) struct Faulty {
     server: Mutex<Process>,
     proxy: Proxy,
+    clients: AtomicU64,
 }
 
 impl Faulty {
     pub(crate) async fn open(kind: Kind, clock: ManualClock) -> Fixture {
         let server = durable(kind).expect("the server's package is installed");
         let proxy = Proxy::start(&server.socket()).expect("a loopback port is free");
-        let faulty = Self { server: Mutex::new(server), proxy };
+        let faulty = Self { server: Mutex::new(server), proxy, clients: AtomicU64::new(0) };
         let first = Arc::new(faulty.client(clock.clone()).await);
         Fixture::new(first, clock).with_guard(faulty)
     }
@@ -34,6 +36,10 @@ impl Faulty {
         // Shorter than the longest delay of the faults tier: some replies come too late.
         options.response_timeout = Duration::from_millis(250);
         options.connection_timeout = Duration::from_secs(2);
+        // Every second client learns of each loss at once, and repeats for itself.
+        if self.clients.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+            options.retry_for = Duration::ZERO;
+        }
         ValkeyBackend::connect(&self.proxy.url(), options).await.expect("the private server answers")
     }
 

@@ -137,6 +137,7 @@ impl Plan {
                 let seed = seed.wrapping_add(campaign);
                 let clock = ManualClock::at(TimestampMs::saturating(START_MS));
                 let fixture = harness.open_for_faults(&TestName(self.name.to_owned()), clock).await;
+                let clients = clients(harness, &fixture).await;
                 let mut rng = Rng::with_seed(seed);
                 let wanted = self.each.min(self.count - struck);
                 let over = || self.limit.is_some_and(|limit| began.elapsed() >= limit);
@@ -155,7 +156,7 @@ impl Plan {
                     assert!(harness.strike(&fixture, fault).await, "the harness could not bring about {fault:?}");
                     n + 1 < wanted && !over()
                 };
-                let (done, settled, wrong) = campaign_on(&fixture, seed, trouble).await;
+                let (done, settled, wrong) = campaign(&clients, &fixture.clock, seed, trouble).await;
                 struck += done;
                 campaign += 1;
                 tally.add(self.counted, done);
@@ -179,15 +180,16 @@ impl Plan {
     }
 }
 
-/// One campaign: the clients work until `trouble` says that it was enough; then the ledger is settled.
-async fn campaign_on(
-    fixture: &Fixture,
-    seed: u64,
-    trouble: impl AsyncFnMut(u64) -> bool,
-) -> (u64, Settled, Vec<String>) {
-    campaign(&fixture.clients(CLIENTS), &fixture.clock, seed, trouble).await
+/// A handle on the fixture's state for each client: of its own, where the harness can.
+async fn clients<H: Harness>(harness: &Arc<H>, fixture: &Fixture) -> Vec<Arc<dyn EngineBackend>> {
+    let mut clients = vec![Arc::clone(&fixture.backend)];
+    while clients.len() < CLIENTS {
+        clients.push(harness.second(fixture).await.unwrap_or_else(|| Arc::clone(&fixture.backend)));
+    }
+    clients
 }
 
+/// One campaign: the clients work until `trouble` says that it was enough; then the ledger is settled.
 async fn campaign(
     clients: &[Arc<dyn EngineBackend>],
     clock: &ManualClock,

@@ -53,11 +53,11 @@ const WATCH_EVERY: u64 = 150;
 /// A call that takes longer hangs.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-struct Play<'a> {
+pub(super) struct Play<'a> {
     backend: &'a dyn EngineBackend,
-    clock: &'a ManualClock,
+    pub(super) clock: &'a ManualClock,
     model: Model,
-    world: World,
+    pub(super) world: World,
     seed: u64,
 }
 
@@ -66,13 +66,8 @@ struct Play<'a> {
 /// # Errors
 /// What convicts the backend: another answer than the model's, a change by a refused call, a panic, a call that hangs.
 pub async fn play(backend: &dyn EngineBackend, clock: &ManualClock, seed: u64, calls: u64) -> Result<Done, String> {
-    clock.set(TimestampMs::saturating(START_MS));
-    let mut play = Play { backend, clock, model: Model::new(Deployment::default()), world: World::default(), seed };
+    let mut play = Play::founded(backend, clock, seed, FOUNDATION).await?;
     let mut rng = Rng::with_seed(seed ^ 0x686f_7374_696c_6500);
-    let _ = play.good(&first_key()).await?;
-    for step in draw(seed, FOUNDATION) {
-        play.step(&step).await?;
-    }
     let mut done = Done::default();
     for n in 0..calls {
         let serial = u32::try_from(n).unwrap_or(u32::MAX).saturating_add(100_000);
@@ -118,7 +113,10 @@ pub(super) fn first_key() -> Operation {
 }
 
 /// Carries out a call; a panic or a call that hangs is an error.
-async fn ask(backend: &dyn EngineBackend, operation: Operation) -> Result<Result<Outcome, EngineError>, String> {
+pub(super) async fn ask(
+    backend: &dyn EngineBackend,
+    operation: Operation,
+) -> Result<Result<Outcome, EngineError>, String> {
     let call = AssertUnwindSafe(dispatch(backend, operation)).catch_unwind();
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -153,7 +151,23 @@ fn agree(
     !operation.name().writes() && (paged(expected) || paged(actual))
 }
 
-impl Play<'_> {
+impl<'a> Play<'a> {
+    /// A backend and the model after so many good steps of a seed.
+    pub(super) async fn founded(
+        backend: &'a dyn EngineBackend,
+        clock: &'a ManualClock,
+        seed: u64,
+        steps: usize,
+    ) -> Result<Self, String> {
+        clock.set(TimestampMs::saturating(START_MS));
+        let mut play = Self { backend, clock, model: Model::new(Deployment::default()), world: World::default(), seed };
+        let _ = play.good(&first_key()).await?;
+        for step in draw(seed, steps) {
+            play.step(&step).await?;
+        }
+        Ok(play)
+    }
+
     fn convict(&self, what: &str, operation: &Operation, how: &str) -> String {
         format!(
             "seed {}: {what}\n  asked   {operation:?}\n  spoiled {how}\n  (replay with FF_SEED={})",

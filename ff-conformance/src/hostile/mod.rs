@@ -3,7 +3,7 @@
 //! changes anything, and nothing panics.
 //!
 //! `FF_HOSTILE=n` plays `n` malformed calls, however long they take; forgeries, cursors and spoiled records are in
-//! proportion. `FF_SEED=n` plays one seed alone.
+//! proportion. `FF_STORES=n` spoils `n` stores. `FF_SEED=n` plays one seed alone.
 
 mod bounds;
 mod calls;
@@ -116,7 +116,34 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
         tally.add("answers spoiled", read.tried);
         verdict(wrong)
     }));
+    let (held, stores) = (Arc::clone(harness), sizes.count("FF_STORES", 20, 2_000));
+    let reason = (!harness.can_overwrite()).then(|| "the harness cannot overwrite stored values".to_owned());
+    trials.push(
+        Trial::new("hostile::store::spoiled values are refused or served, whatever is asked", move |tally| {
+            spoiled_stores(&held, amount.seed, stores, tally)
+        })
+        .ignored(reason),
+    );
     trials
+}
+
+/// Stores with spoiled values: as many as asked for, or that of one seed.
+fn spoiled_stores<H: Harness>(harness: &Arc<H>, seed: Option<u64>, stores: u64, tally: &Tally) -> Verdict {
+    let seeds = seed.map_or(0..stores, |seed| seed..seed + 1);
+    runtime()?.block_on(async {
+        let (mut corrupt, mut wrong) = (0, std::collections::BTreeMap::new());
+        for seed in seeds {
+            let asked = store::hold(harness, seed, &mut wrong).await.map_err(Failed::from)?;
+            corrupt += asked.corrupt;
+            tally.add("stored values spoiled", asked.spoiled);
+            tally.add("calls on spoiled stores", asked.calls);
+            tally.add("calls that met corruption", asked.corrupt);
+        }
+        if corrupt == 0 {
+            return Err(Failed::from("no call met a spoiled value"));
+        }
+        verdict(wrong.into_iter().map(|(text, (times, first))| format!("{times} times, first in {first}: {text}")).collect())
+    })
 }
 
 /// The first of what was wrong, and how many.

@@ -208,6 +208,34 @@ const VALUES: &[&[u8]] = &[
     b"\xf0\x28\x8c\x28",
 ];
 
+/// A change of stored bytes; none empties them. `other` are those of another value.
+pub(super) fn spoil_bytes(rng: &mut Rng, good: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = good.to_vec();
+    match rng.u32(0..10) {
+        0 => return None,
+        1..=4 if !bytes.is_empty() => {
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(0..bytes.len());
+                bytes[at] ^= 1 << rng.u32(0..8);
+            }
+        }
+        5 => bytes.truncate(rng.usize(0..=good.len())),
+        6 => bytes = other.to_vec(),
+        7 if !bytes.is_empty() => {
+            // A run of bytes of its own or of the other, somewhere else: lengths and offsets no longer fit.
+            let from = if rng.bool() { good } else { other };
+            if !from.is_empty() {
+                let (a, b) = (rng.usize(0..from.len()), rng.usize(0..=from.len()));
+                let at = rng.usize(0..=bytes.len());
+                bytes.splice(at..at, from[a.min(b)..a.max(b)].iter().copied());
+            }
+        }
+        8 => bytes = VALUES[rng.usize(0..VALUES.len())].to_vec(),
+        _ => bytes.extend((0..rng.usize(1..40)).map(|_| rng.u8(..))),
+    }
+    Some(bytes)
+}
+
 /// One to three changes of a stored map.
 fn damage(rng: &mut Rng, map: &FlatMap, other: &FlatMap) -> FlatMap {
     let mut map = map.clone();
