@@ -211,7 +211,7 @@ fn plan_of(p: &Partition, now: TimestampMs, item: &Item, edge_id: EdgeId) -> Opt
 /// Steps 1 to 4 of examining an edge: what it would take, or nothing.
 fn plan_edge(p: &Partition, now: TimestampMs, flow: Uuid, edge_id: EdgeId, reopen: bool) -> Option<EdgePlan> {
     let edge = p.graph(flow)?.edges.get(&edge_id)?;
-    if edge.edge_state == EdgeState::Staged {
+    if edge.edge_state == EdgeState::Staged || p.damaged_edges.contains(&edge_id) {
         return None;
     }
     let upstream = readable(p, edge.upstream_execution_id.uuid())?;
@@ -403,8 +403,8 @@ pub(crate) struct Drained {
     pub(crate) steps: u64,
     /// Items dropped because they were void.
     pub(crate) stale: u64,
-    /// Executions whose items were dropped because their record cannot be decoded.
-    pub(crate) corrupt: Vec<Uuid>,
+    /// Executions and flows whose items were dropped because their record cannot be decoded.
+    pub(crate) corrupt: Vec<String>,
 }
 
 /// Works on the partition's backlog with what is left of `limit` and of the call's budgets.
@@ -415,7 +415,10 @@ pub(crate) fn drain(p: &mut Partition, call: &mut Call, limit: &mut u32) -> Drai
         let Some(item) = p.backlog.head() else { break };
         // Whose outgoing edges these are must be read to examine them.
         let corrupt = match (item.key.kind, item.key.subject) {
-            (BacklogKind::Edges, Subject::Execution(uuid)) => p.get(uuid).err().map(|_| uuid),
+            (BacklogKind::Edges, Subject::Execution(uuid)) => {
+                p.get(uuid).err().map(|_| p.execution_id(uuid).to_string())
+            }
+            (_, Subject::Flow(flow)) => p.damaged_flows.contains(&flow).then(|| p.flow_id(flow).to_string()),
             _ => None,
         };
         if corrupt.is_some() || is_void(p, &item) {
@@ -423,7 +426,7 @@ pub(crate) fn drain(p: &mut Partition, call: &mut Call, limit: &mut u32) -> Drai
             call.use_step();
             *limit -= 1;
             match corrupt {
-                Some(uuid) => done.corrupt.push(uuid),
+                Some(id) => done.corrupt.push(id),
                 None => done.stale += 1,
             }
             continue;

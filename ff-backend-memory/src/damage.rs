@@ -2,7 +2,7 @@
 //!
 //! Hidden from the documentation: it is the conformance harness's way in, and no part of the engine.
 
-use ff_core::ids::{BudgetId, ExecutionId, FlowId, QuotaPolicyId};
+use ff_core::ids::{BudgetId, EdgeId, ExecutionId, FlowId, QuotaPolicyId};
 use ff_core::records::{FlowRecord, MemberRecord};
 use ff_core::time::TimestampMs;
 
@@ -22,6 +22,44 @@ impl MemoryBackend {
     #[must_use]
     pub fn make_readable(&self, id: &ExecutionId) -> bool {
         self.damage(id.partition(), |p| p.damaged.remove(&id.uuid()))
+    }
+
+    /// The flow's record can no longer be decoded.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn make_flow_unreadable(&self, id: &FlowId) -> bool {
+        self.damage(id.partition(), |p| p.flow(id.uuid()).is_some() && p.damaged_flows.insert(id.uuid()))
+    }
+
+    /// It can be decoded again, as it was.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn make_flow_readable(&self, id: &FlowId) -> bool {
+        self.damage(id.partition(), |p| p.damaged_flows.remove(&id.uuid()))
+    }
+
+    /// The edge's record can no longer be decoded.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn make_edge_unreadable(&self, flow_id: &FlowId, id: EdgeId) -> bool {
+        self.damage(flow_id.partition(), |p| {
+            p.graph(flow_id.uuid()).is_some_and(|g| g.edges.contains_key(&id)) && p.damaged_edges.insert(id)
+        })
+    }
+
+    /// It can be decoded again, as it was.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn make_edge_readable(&self, flow_id: &FlowId, id: EdgeId) -> bool {
+        self.damage(flow_id.partition(), |p| p.damaged_edges.remove(&id))
+    }
+
+    /// The execution's suspension can no longer be decoded: it is part of the execution here.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn make_suspension_unreadable(&self, id: &ExecutionId) -> bool {
+        let suspended = |p: &mut Partition| p.get(id.uuid()).is_ok_and(|x| x.is_some_and(|x| x.suspension.is_some()));
+        self.damage(id.partition(), suspended) && self.make_unreadable(id)
     }
 
     /// Every queue entry and every timer of the partition is gone.

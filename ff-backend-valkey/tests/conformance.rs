@@ -13,6 +13,7 @@ use ff_core::contracts::DescribeExecutionArgs;
 use ff_core::engine_backend::{EngineBackend, ReadsOps};
 use ff_core::ids::ExecutionId;
 use ff_core::time::ManualClock;
+use uuid::Uuid;
 
 use crate::suite::faults::Faulty;
 use crate::suite::{Running, Side};
@@ -38,6 +39,22 @@ impl Keys {
         key
     }
 
+    fn under(&self, partition: u16, letters: &[u8], id: Uuid) -> Vec<u8> {
+        let mut rest = letters.to_vec();
+        rest.extend_from_slice(id.as_bytes());
+        self.key(partition, &rest)
+    }
+
+    /// Gives a readable record another version; says whether there is a record.
+    async fn version(&self, key: Vec<u8>, version: &str) -> redis::RedisResult<bool> {
+        let mut c = self.connection.clone();
+        if redis::cmd("HEXISTS").arg(&key).arg("v").query_async::<u64>(&mut c).await? == 0 {
+            return Ok(false);
+        }
+        redis::cmd("HSET").arg(&key).arg("v").arg(version).query_async::<()>(&mut c).await?;
+        Ok(true)
+    }
+
     fn of(&self, id: &ExecutionId, letter: u8) -> Vec<u8> {
         let mut rest = vec![letter];
         rest.extend_from_slice(id.uuid().as_bytes());
@@ -60,6 +77,28 @@ impl Keys {
                 let saved = self.saved.lock().expect("not poisoned").remove(&key);
                 let Some(record) = saved else { return Ok(false) };
                 redis::cmd("SET").arg(&key).arg(record).query_async::<()>(&mut c).await?;
+                true
+            }
+            Damage::FlowUnreadable(id) => self.version(self.under(id.partition(), b"f", id.uuid()), "9.0").await?,
+            Damage::FlowReadable(id) => self.version(self.under(id.partition(), b"f", id.uuid()), "1.0").await?,
+            Damage::SuspensionUnreadable(id) => {
+                self.version(self.under(id.partition(), b"s", id.uuid()), "9.0").await?
+            }
+            Damage::SuspensionReadable(id) => self.version(self.under(id.partition(), b"s", id.uuid()), "1.0").await?,
+            Damage::EdgeUnreadable((flow_id, id)) => {
+                let (edges, field) = (self.under(flow_id.partition(), b"E", flow_id.uuid()), id.uuid());
+                let record: Option<Vec<u8>> =
+                    redis::cmd("HGET").arg(&edges).arg(field.as_bytes()).query_async(&mut c).await?;
+                let Some(record) = record else { return Ok(false) };
+                redis::cmd("HSET").arg(&edges).arg(field.as_bytes()).arg("no edge").query_async::<()>(&mut c).await?;
+                self.saved.lock().expect("not poisoned").insert(field.as_bytes().to_vec(), record);
+                true
+            }
+            Damage::EdgeReadable((flow_id, id)) => {
+                let (edges, field) = (self.under(flow_id.partition(), b"E", flow_id.uuid()), id.uuid());
+                let saved = self.saved.lock().expect("not poisoned").remove(field.as_bytes().as_slice());
+                let Some(record) = saved else { return Ok(false) };
+                redis::cmd("HSET").arg(&edges).arg(field.as_bytes()).arg(record).query_async::<()>(&mut c).await?;
                 true
             }
             Damage::IndexesLost(partition) => {

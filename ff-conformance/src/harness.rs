@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ff_core::engine_backend::EngineBackend;
-use ff_core::ids::{ExecutionId, FlowId};
+use ff_core::ids::{EdgeId, ExecutionId, FlowId};
 use ff_core::time::ManualClock;
 
 /// The name of a trial: `domain::operation::sentence`.
@@ -50,6 +50,19 @@ damages! {
     Unreadable(ExecutionId),
     /// It can be decoded again, as it was.
     Readable(ExecutionId),
+    /// The flow's record can no longer be decoded; those of its members can.
+    FlowUnreadable(FlowId),
+    /// It can be decoded again, as it was.
+    FlowReadable(FlowId),
+    /// The edge's record can no longer be decoded.
+    EdgeUnreadable((FlowId, EdgeId)),
+    /// It can be decoded again, as it was.
+    EdgeReadable((FlowId, EdgeId)),
+    /// The record of the execution's suspension can no longer be decoded. A store that keeps it within the execution's
+    /// record loses that too.
+    SuspensionUnreadable(ExecutionId),
+    /// It can be decoded again, as it was.
+    SuspensionReadable(ExecutionId),
     /// Every ready-queue entry and every timer of the partition is gone.
     IndexesLost(u16),
     /// The partition's backlog is gone.

@@ -15,7 +15,7 @@ pub use backlog::{Cursor, Fifo, Item, ItemKey, Subject};
 pub use budget::{Budget, Memory, Remembered};
 pub use execution::{Execution, History, SignalKey, Stream};
 pub use graph::Graph;
-pub(crate) use partition::{Held, corrupt_execution};
+pub(crate) use partition::{Held, corrupt, corrupt_execution};
 pub use partition::{KeyOwner, Keystore, LaneCounts, Partition, Remains, Wakes};
 pub use queue::{Queues, ReadyKey, SetQueues};
 pub use quota::{Quota, Slot, Slots, Waiter, Waiters, Window};

@@ -7,7 +7,7 @@ use ff_core::bounds::Deployment;
 use ff_core::contracts::decode::{DecodeCause, DecodeError};
 use ff_core::contracts::{BacklogKind, FlowInput, TimerKind};
 use ff_core::error::EngineError;
-use ff_core::ids::{ExecutionId, FlowId, Kid, LaneId, LeaseId, Namespace};
+use ff_core::ids::{EdgeId, ExecutionId, FlowId, Kid, LaneId, LeaseId, Namespace};
 use ff_core::records::{FlowRecord, KidRecord, MemberRecord};
 use ff_core::refusal::Refusal;
 use ff_core::state::PublicState;
@@ -162,6 +162,10 @@ pub struct Partition {
     pub(crate) lane_counts: BTreeMap<LaneId, LaneCounts>,
     /// Executions whose records cannot be decoded: only damage puts one here.
     pub(crate) damaged: BTreeSet<Uuid>,
+    /// Flows whose records cannot be decoded: nothing can be done with their members.
+    pub(crate) damaged_flows: BTreeSet<Uuid>,
+    /// Edges whose records cannot be decoded.
+    pub(crate) damaged_edges: BTreeSet<EdgeId>,
     /// What the last operations did that somebody may wait for.
     pub(crate) wakes: Wakes,
 }
@@ -195,8 +199,13 @@ impl Held {
 }
 
 pub(crate) fn corrupt_execution() -> EngineError {
+    corrupt("execution")
+}
+
+/// The error of a record that counts as unreadable.
+pub(crate) fn corrupt(record: &str) -> EngineError {
     EngineError::Corruption(DecodeError {
-        record: "execution".to_owned(),
+        record: record.to_owned(),
         field: "v".to_owned(),
         cause: DecodeCause::UnsupportedVersion,
     })
@@ -221,6 +230,8 @@ impl Partition {
             backlog: Fifo::default(),
             lane_counts: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            damaged_flows: BTreeSet::new(),
+            damaged_edges: BTreeSet::new(),
             wakes: Wakes::default(),
         }
     }
@@ -256,10 +267,22 @@ impl Partition {
     /// # Errors
     /// Corruption.
     pub fn get(&self, uuid: Uuid) -> Result<Option<&Execution>, EngineError> {
-        if !self.damaged.is_empty() && self.damaged.contains(&uuid) {
+        if self.is_damaged(uuid) {
             return Err(corrupt_execution());
         }
         Ok(self.executions.get(&uuid).and_then(Option::as_deref))
+    }
+
+    /// Whether its own record, or that of its flow, cannot be decoded.
+    fn is_damaged(&self, uuid: Uuid) -> bool {
+        if !self.damaged.is_empty() && self.damaged.contains(&uuid) {
+            return true;
+        }
+        if self.damaged_flows.is_empty() {
+            return false;
+        }
+        let flow_id = self.executions.get(&uuid).and_then(Option::as_deref).and_then(|x| x.record.flow_id);
+        flow_id.is_some_and(|flow_id| self.damaged_flows.contains(&flow_id.uuid()))
     }
 
     /// The execution.
@@ -317,7 +340,7 @@ impl Partition {
 
     /// Takes an execution into a rule's hands. It must be [`Partition::put`] back before anybody looks for it.
     pub(crate) fn take(&mut self, uuid: Uuid) -> Result<Held, EngineError> {
-        if !self.damaged.is_empty() && self.damaged.contains(&uuid) {
+        if self.is_damaged(uuid) {
             return Err(corrupt_execution());
         }
         self.take_to_remove(uuid)
@@ -471,8 +494,11 @@ impl Partition {
     /// The flow's record.
     ///
     /// # Errors
-    /// `flow_not_found`.
+    /// `flow_not_found`; corruption.
     pub fn find_flow(&self, id: &FlowId) -> Result<&FlowRecord, EngineError> {
+        if self.damaged_flows.contains(&id.uuid()) {
+            return Err(corrupt("flow"));
+        }
         self.flow(id.uuid()).ok_or_else(|| Refusal::flow_not_found().into())
     }
 

@@ -11,7 +11,7 @@ use ff_core::refusal::Refusal;
 use super::lifecycle::new_member;
 use super::{find, open_to_structure};
 use crate::cascade::{Call, recount, verdict};
-use crate::model::Partition;
+use crate::model::{Partition, corrupt};
 
 /// The refusals of joining at creation.
 pub(crate) fn check(p: &Partition, namespace: &Namespace, join: &FlowJoin) -> Result<(), EngineError> {
@@ -24,6 +24,10 @@ pub(crate) fn check(p: &Partition, namespace: &Namespace, join: &FlowJoin) -> Re
     let mut upstreams = BTreeSet::new();
     let mut names: BTreeSet<&DataName> = BTreeSet::new();
     for edge in &join.edges {
+        if p.damaged_edges.contains(&edge.edge_id) {
+            // Whose it is cannot be told: nobody gets its id.
+            return Err(corrupt("edge"));
+        }
         let known = graph.edges.contains_key(&edge.edge_id);
         if known || !ids.insert(edge.edge_id) {
             return Err(Refusal::dependency_already_exists(edge.edge_id).into());

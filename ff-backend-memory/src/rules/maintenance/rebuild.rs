@@ -214,7 +214,13 @@ fn flows(p: &mut Partition, now: TimestampMs, walk: &mut Walk, left: &mut usize,
 }
 
 fn examine_flow(p: &mut Partition, now: TimestampMs, flow: Uuid, report: &mut RebuildReport) {
+    if p.damaged_flows.contains(&flow) {
+        report.corrupt.push(p.flow_id(flow).to_string());
+        return;
+    }
     let Some(graph) = p.graph(flow) else { return };
+    let damaged = graph.edges.keys().filter(|edge| p.damaged_edges.contains(edge));
+    report.corrupt.extend(damaged.map(ToString::to_string));
     let members: Vec<&Execution> = graph.members.keys().filter_map(|m| p.get(*m).ok().flatten()).collect();
     let readable = members.len() == graph.members.len();
     let Some(record) = p.flow(flow) else {
@@ -309,7 +315,9 @@ fn timer_entries(p: &mut Partition, walk: &mut Walk, left: &mut usize, report: &
     let page: Vec<TimerKey> = p.timers.iter().skip(walk.skip).take(*left + 1).copied().collect();
     for timer in page.iter().take(*left) {
         let right = match timer.of {
-            TimerOf::Flow(flow) => p.flow(flow).is_some_and(|f| f.purge_at == Some(timer.due_at)),
+            TimerOf::Flow(flow) => {
+                p.damaged_flows.contains(&flow) || p.flow(flow).is_some_and(|f| f.purge_at == Some(timer.due_at))
+            }
             _ => match p.get(timer.of.uuid()) {
                 Ok(x) => x.is_some_and(|x| x.implied_timers().contains(timer)),
                 Err(_) => true,

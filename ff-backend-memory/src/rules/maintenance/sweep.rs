@@ -43,9 +43,7 @@ pub(crate) fn sweep_within(p: &mut Partition, call: &mut Call, mut limit: u32) -
             *report.counts.entry(kind).or_default() += n;
         }
     }
-    report.corrupt.extend(
-        drained.corrupt.iter().map(|x| CorruptEntry { kind: SweepKind::Backlog, id: p.execution_id(*x).to_string() }),
-    );
+    report.corrupt.extend(drained.corrupt.into_iter().map(|id| CorruptEntry { kind: SweepKind::Backlog, id }));
     report.more = !p.backlog.is_empty() || p.timers.first().is_some_and(|t| t.due_at <= now);
     report.next_due_at = p.next_due_at(now);
     report
@@ -117,6 +115,10 @@ fn fire(p: &mut Partition, call: &mut Call, timer: &TimerKey) -> Fired {
 }
 
 fn fire_flow_retention(p: &mut Partition, timer: &TimerKey, flow: Uuid) -> Fired {
+    if p.damaged_flows.contains(&flow) {
+        p.timers.remove(timer);
+        return Fired::Corrupt;
+    }
     if p.flow(flow).is_none_or(|record| record.purge_at != Some(timer.due_at)) {
         p.timers.remove(timer);
         return Fired::Stale;

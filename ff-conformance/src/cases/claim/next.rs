@@ -24,6 +24,7 @@ cases! { "claim";
     "claim_next: it takes due delays, lapsed grants and lapsed leases without any sweep by others." => own_sweep,
     "claim_next: an admission-controlled execution is listed, never taken, and taken by grant and claim." => admission,
     "claim_next: a head whose deadline has passed is expired, a covered one cancelled, and the slot goes to the next; such a head of an admission-controlled queue is ended too and not listed." => dead_heads,
+    "claim_next: behind the 64th head that it ends, candidates for admission are still listed." => behind_dead_heads,
     "claim_next: with members of 64 inputs each it takes four and leaves the fifth ready." => many_inputs,
     "claim_next: next_due_at is the earliest remaining timer and none in an empty partition." => next_due,
     ; damage:
@@ -334,6 +335,25 @@ async fn dead_heads(s: &Stage) {
         assert_eq!((x.end_cause, x.cancel_reason.as_deref()), (Some(EndCause::FlowCancelled), Some("enough")));
         assert_eq!(x.ended_by, Some(EndedBy::Operator { identity: "ops".to_owned() }));
     }
+}
+
+async fn behind_dead_heads(s: &Stage) {
+    // 64 deadlines fire in the call's own sweep, 64 are met as heads of the admission-controlled queue.
+    let mut last = None;
+    for _ in 0..128 {
+        let mut args = s.creation_with(admitted());
+        Arc::make_mut(&mut args.policy).timeouts.deadline = Some(When::After(100));
+        last = Some(s.create(args).await);
+    }
+    let mut listed = Vec::new();
+    for _ in 0..3 {
+        listed.push(s.ready_with(admitted()).await);
+    }
+    s.advance(100);
+    let result = s.claim_next(1).await;
+    assert_eq!(result.needs_admission.iter().map(|c| c.execution_id).collect::<Vec<_>>(), listed);
+    let last = last.unwrap_or_else(|| panic!("128 were created"));
+    assert_eq!(s.state(last).await, StateName::Done);
 }
 
 async fn many_inputs(s: &Stage) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ff_core::contracts::*; // cases speak the whole contract
+use ff_core::error::EngineError;
 use ff_core::operation::Outcome;
 use ff_core::state::{
     AttemptState, BlockReason, BlockingReason, EndCause, NotBeforeKind, PublicState, StateName, StateVector,
@@ -23,6 +24,9 @@ cases! { "flow";
     "fail_execution: a claimed child of an impossible edge is never ended by it." => claimed_child;
     damage:
     "complete_execution: a child that cannot be decoded keeps neither its upstream from ending nor its siblings from waking." => unreadable_child [Unreadable, Readable],
+    "complete_execution: an edge that cannot be decoded is passed by, and its id is nobody else's." => unreadable_edge [EdgeUnreadable, EdgeReadable],
+    "sweep: a flow that cannot be decoded is in nobody's way and is listed." => unreadable_flow [FlowUnreadable, FlowReadable],
+    "cancel_flow: a member whose suspension cannot be decoded is passed by." => unreadable_suspension [SuspensionUnreadable, SuspensionReadable],
 }
 
 async fn diamond(s: &Stage) {
@@ -152,6 +156,95 @@ async fn unreadable_child(s: &Stage) {
     s.sweep().await;
     assert_eq!(s.state(hurt).await, StateName::Ready);
     assert_eq!(s.claim_next(5).await.claimed.len(), 3);
+}
+
+async fn unreadable_edge(s: &Stage) {
+    let flow_id = s.flow().await;
+    let up = s.member(flow_id, &[]).await;
+    let (first, hurt, last) =
+        (s.member(flow_id, &[up]).await, s.member(flow_id, &[up]).await, s.member(flow_id, &[up]).await);
+    let edge_id = s.edge_between(flow_id, up, hurt).await.edge_id;
+    let fence = s.claim_this(up).await.fence;
+    s.damage(Damage::EdgeUnreadable((flow_id, edge_id))).await;
+    s.complete(up, fence).await;
+    let states = [s.state(first).await, s.state(hurt).await, s.state(last).await];
+    assert_eq!(states, [StateName::Ready, StateName::Deps, StateName::Ready]);
+    let mut taking = s.member_creation(flow_id, &[up]);
+    taking.flow = Some(FlowJoin { flow_id, hold: false, edges: vec![IncomingEdge::new(edge_id, up)] });
+    let answer = s.backend.create_execution(taking).await;
+    assert!(matches!(answer, Err(EngineError::Corruption(_))), "{answer:?}");
+    let report = s.rebuild().await;
+    assert_eq!((report.corrupt.clone(), report.total()), (vec![edge_id.to_string()], 0));
+    s.damage(Damage::EdgeReadable((flow_id, edge_id))).await;
+    assert_eq!(s.rebuild().await.count(IndexKind::Backlog, RepairAction::Added), 1);
+    s.sweep().await;
+    assert_eq!(s.state(hurt).await, StateName::Ready);
+}
+
+async fn unreadable_flow(s: &Stage) {
+    let start = s.now();
+    let flow_id = s.flow().await;
+    let mut args = s.member_creation(flow_id, &[]);
+    args.delay = Some(When::After(10));
+    let delayed = s.create(args).await;
+    let up = s.member(flow_id, &[]).await;
+    s.member(flow_id, &[up]).await;
+    let closed = s.flow().await;
+    s.seal(closed).await;
+    let other = s.delayed(10).await;
+    s.damage(Damage::FlowUnreadable(flow_id)).await;
+    s.damage(Damage::FlowUnreadable(closed)).await;
+    s.advance(10);
+    let report = s.sweep().await;
+    assert_eq!(report.corrupt, [CorruptEntry { kind: SweepKind::Delay, id: delayed.to_string() }]);
+    let page = s.claim_next(3).await;
+    let taken: Vec<_> = page.claimed.iter().map(|c| c.claimed().execution_id).collect();
+    assert_eq!((taken, page.ready_remaining), (vec![other], 0), "its members leave their queue");
+    let answers = [
+        s.backend.describe_flow(DescribeFlowArgs { flow_id }).await.err(),
+        s.backend.cancel_flow(s.cancellation(flow_id, CancellationPolicy::CancelAll)).await.err(),
+    ];
+    assert!(answers.iter().all(|e| matches!(e, Some(EngineError::Corruption(_)))), "{answers:?}");
+    // The purge of the closed one.
+    s.set(start.after(86_400_000));
+    let report = s.sweep().await;
+    assert!(report.corrupt.contains(&CorruptEntry { kind: SweepKind::Retention, id: closed.to_string() }));
+    let listed = s.rebuild().await.corrupt;
+    assert!(listed.contains(&flow_id.to_string()) && listed.contains(&closed.to_string()), "{listed:?}");
+    // Once they can be read, a rebuild brings back what was dropped.
+    s.damage(Damage::FlowReadable(flow_id)).await;
+    s.damage(Damage::FlowReadable(closed)).await;
+    assert_eq!(s.rebuild().await.corrupt, [] as [String; 0]);
+    s.sweep().await;
+    s.flow_gone(closed).await;
+    let taken: Vec<_> = s.claim_next(3).await.claimed.iter().map(|c| c.claimed().execution_id).collect();
+    assert!(taken.contains(&delayed) && taken.contains(&up), "{taken:?}");
+    assert_eq!(s.rebuild().await.total(), 0);
+    s.recount(flow_id, "the flow could be read again").await;
+}
+
+async fn unreadable_suspension(s: &Stage) {
+    let flow_id = s.flow().await;
+    let hurt = s.member(flow_id, &[]).await;
+    let fence = s.claim_this(hurt).await.fence;
+    let mut args = s.any_signal(hurt, fence);
+    args.timeout = SuspensionTimeout::After { after_ms: 1_000, behavior: TimeoutBehavior::Fail };
+    s.suspend(args).await;
+    let others = [s.member(flow_id, &[]).await, s.member(flow_id, &[]).await];
+    let due = s.delayed(1_000).await;
+    s.damage(Damage::SuspensionUnreadable(hurt)).await;
+    s.advance(1_000);
+    let report = s.sweep().await;
+    assert_eq!(report.corrupt, [CorruptEntry { kind: SweepKind::SuspensionTimeout, id: hurt.to_string() }]);
+    assert_eq!(s.state(due).await, StateName::Ready);
+    assert_eq!(s.rebuild().await.corrupt, [hurt.to_string()]);
+    s.cancel_flow(flow_id, CancellationPolicy::CancelAll).await;
+    s.all_ended(&others, TerminalOutcome::Cancelled).await;
+    s.damage(Damage::SuspensionReadable(hurt)).await;
+    s.rebuild().await;
+    s.sweep().await;
+    // Its timeout comes first.
+    s.all_ended(&[hurt], TerminalOutcome::Failed).await;
 }
 
 async fn only_counts(s: &Stage) {

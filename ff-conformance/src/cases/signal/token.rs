@@ -18,6 +18,7 @@ cases! { "signal";
     "deliver_signal: a token of one execution, partition or waitpoint used for another is invalid_token, one bound to another source is token_source_mismatch, and nothing changes anywhere." => elsewhere,
     "deliver_signal: every single-bit change, a last character with other unused bits (`..62toF` in vector 1), padding, uppercase or trailing text is invalid_token." => one_spelling,
     "deliver_signal: a bad token gets invalid_token whether or not execution, waitpoint or kid exists." => nothing_given_away,
+    "deliver_signal: a bound token of a revoked kid is invalid_token whoever sends it." => revoked_and_bound,
     "deliver_signal: a wrong-partition, malformed or over-long argument leaves all records unchanged." => bad_arguments,
     "deliver_signal: every code of this page has one name, one class and one typed form in every backend." => codes,
 }
@@ -42,6 +43,20 @@ async fn asleep_in(s: &Stage, partition: u16, execution: Uuid, waitpoint: Uuid) 
     let bindings = vec![WaitpointBinding::fresh(WaitpointId::from_uuid(waitpoint))];
     let asleep = s.suspend(s.suspension(id, fence, bindings, ResumeCondition::any_signal())).await;
     (id, asleep.waitpoints[0].clone())
+}
+
+async fn revoked_and_bound(s: &Stage) {
+    let (id, fence) = s.running().await;
+    let asleep = s.suspend(s.suspension(id, fence, vec![fresh_for(&["ann"])], ResumeCondition::operator_only())).await;
+    let mut by_another = s.signal(id, &asleep.waitpoints[0], "go");
+    by_another.source = human("eve");
+    // A process that has seen the kid may keep it; the store decides what it is worth.
+    assert_eq!(s.refused(by_another.clone()).await, Refusal::token_source_mismatch());
+    s.rotate_from("k1", "k2", 2, 60_000).await;
+    assert_eq!(s.refused(by_another.clone()).await, Refusal::token_source_mismatch());
+    s.revoke_kid("k1").await;
+    assert_eq!(s.refused(by_another.clone()).await, Refusal::invalid_token());
+    assert_eq!(s.refused(to_buffer(&by_another)).await, Refusal::invalid_token());
 }
 
 async fn elsewhere(s: &Stage) {
