@@ -23,6 +23,10 @@ impl Harness for Memory {
         (20_000, 500_000)
     }
 
+    fn malformed_calls(&self) -> (u64, u64) {
+        (200_000, 20_000_000)
+    }
+
     async fn damage(&self, fixture: &Fixture, damage: Damage) -> bool {
         let Some(backend) = fixture.guard::<MemoryBackend>() else { return false };
         match damage {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ff_core::bounds::CheckArgs;
+use ff_core::contracts::decode::DecodeCause;
 use ff_core::contracts::{
     CloseWaitpointArgs, CloseWaitpointResult, CreatePendingWaitpointArgs, CreatePendingWaitpointResult,
     ExpireSuspensionArgs, ExpireSuspensionResult, IssuedToken, IssuedWaitpoint, ListPendingWaitpointsArgs,
@@ -16,8 +17,9 @@ use ff_core::state::BlockingReason;
 use ff_core::token::PartitionKey;
 
 use crate::ValkeyBackend;
-use crate::call::{Pack, unreadable};
+use crate::call::Pack;
 use crate::history;
+use crate::record::corrupt;
 
 /// The number of a suspended vector's label.
 const fn label(reason: BlockingReason) -> u64 {
@@ -38,7 +40,7 @@ fn kid(key: Option<&PartitionKey>) -> Option<&str> {
 }
 
 fn sources_of(json: &[u8]) -> Result<Vec<SignalSource>, EngineError> {
-    serde_json::from_slice(json).map_err(|_| unreadable("a waitpoint's sources"))
+    serde_json::from_slice(json).map_err(|_| corrupt("waitpoint", "sources", DecodeCause::BadList))
 }
 
 /// What is kept of a suspend as it was given: the fields of the suspension's record that Lua only stores.
@@ -243,7 +245,7 @@ impl SuspensionOps for ValkeyBackend {
             "expired" => {
                 let behavior = serde_json::from_slice(&reply.bytes()?);
                 ExpireSuspensionResult::Expired {
-                    behavior: behavior.map_err(|_| unreadable("a timeout's behaviour"))?,
+                    behavior: behavior.map_err(|_| corrupt("suspension", "timeout", DecodeCause::BadPolicy))?,
                     summary: reply.summary()?,
                 }
             }

@@ -146,8 +146,8 @@ impl Keys {
 }
 
 impl Keys {
-    /// Every string, and every field of every hash, of this fixture's partitions, budgets and policies. A deployment's
-    /// own record is left out: a backend reads it when it is opened.
+    /// Every string, and every field of every hash, of this fixture's partitions, budgets and policies, that `lua/README.md`
+    /// calls a record. What is derived is left out, and a deployment's own record: a backend reads it when it is opened.
     async fn stored(&self) -> redis::RedisResult<Vec<StoredValue>> {
         let mut c = self.connection.clone();
         let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg(format!("{}:{{*", self.prefix)).query_async(&mut c).await?;
@@ -158,6 +158,9 @@ impl Keys {
                 String::from_utf8_lossy(&rest[..rest.len().min(3)]).escape_default().to_string()
             };
             let what = letters(&key);
+            if ["l", "L", "n", "b", "B", "N"].iter().any(|derived| what.starts_with(&format!(":{derived}"))) {
+                continue;
+            }
             let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut c).await?;
             match kind.as_str() {
                 "string" => {
@@ -165,8 +168,7 @@ impl Keys {
                     values.push(StoredValue { what, place: vec![key], bytes });
                 }
                 "hash" => {
-                    let fields: Vec<(Vec<u8>, Vec<u8>)> =
-                        redis::cmd("HGETALL").arg(&key).query_async(&mut c).await?;
+                    let fields: Vec<(Vec<u8>, Vec<u8>)> = redis::cmd("HGETALL").arg(&key).query_async(&mut c).await?;
                     values.extend(fields.into_iter().map(|(field, bytes)| StoredValue {
                         what: format!("{what} {}", field.escape_ascii()),
                         place: vec![key.clone(), field],
@@ -236,9 +238,9 @@ impl Harness for Valkey {
         true
     }
 
-    async fn open_for_faults(&self, test: &TestName, clock: ManualClock) -> Fixture {
+    async fn open_for_faults(&self, test: &TestName, clock: ManualClock, faults: &[Fault]) -> Fixture {
         match self.server.kind() {
-            Some(kind) => Faulty::open(kind, clock).await,
+            Some(kind) => Faulty::open(kind, clock, faults).await,
             None => self.open(test, clock).await,
         }
     }

@@ -83,6 +83,9 @@ pub enum Fault {
     /// The store is killed without a warning (`kill -9`) and started again on what it had written. It serves again when
     /// this is done.
     Crash,
+    /// The machine that the store writes to is gone, and another one takes its place, which had confirmed what was
+    /// acknowledged. It serves again when this is done.
+    Failover,
     /// What the store holds beside its records and is given again by whoever needs it (functions, procedures, prepared
     /// statements) is gone.
     LibraryLost,
@@ -160,6 +163,12 @@ pub trait Harness: Send + Sync + 'static {
         (2_000, 100_000)
     }
 
+    /// How many malformed calls the hostile tier plays, on every push and on demand: fewer where each is slow. Forgeries,
+    /// cursors and spoiled records are in proportion.
+    fn malformed_calls(&self) -> (u64, u64) {
+        (20_000, 20_000_000)
+    }
+
     /// Damages the store behind the fixture's back, if the harness can; answers whether it did.
     ///
     /// Nothing that a reader caches may outlive the damage. A damage that finds nothing to harm (an execution that does
@@ -194,9 +203,15 @@ pub trait Harness: Send + Sync + 'static {
         false
     }
 
-    /// Like [`Harness::open`], on a store of its own for which [`Harness::strike`] makes trouble, and which keeps what it
-    /// acknowledged through it. [`Harness::second`] is asked for a handle for each further client.
-    fn open_for_faults(&self, test: &TestName, clock: ManualClock) -> impl Future<Output = Fixture> + Send {
+    /// Like [`Harness::open`], on a store of its own for which [`Harness::strike`] can bring about these faults, and which
+    /// keeps what it acknowledged through them. [`Harness::second`] is asked for a handle for each further client.
+    fn open_for_faults(
+        &self,
+        test: &TestName,
+        clock: ManualClock,
+        faults: &[Fault],
+    ) -> impl Future<Output = Fixture> + Send {
+        let _ = faults;
         self.open(test, clock)
     }
 

@@ -168,8 +168,17 @@ pub(crate) fn told(error: &RedisError, applied: Applied) -> EngineError {
         let record = what.split(' ').next().unwrap_or("record");
         return corrupt(record, "version", DecodeCause::IllegalState);
     }
+    if error.code() == Some("ERR") && error.detail().is_some_and(is_luas_own) {
+        // A function computes before it writes, and trips over nothing but a record that it took for a sound one.
+        tracing::error!(%error, "a function of the library met what it cannot read");
+        return corrupt("record", "value", DecodeCause::IllegalState);
+    }
     EngineError::Transport { applied, message: error.to_string() }
 }
+
+/// Whether it is an error of a function itself, none of a command: it begins with the place in the library.
+fn is_luas_own(detail: &str) -> bool {
+    detail.starts_with("user_function:") && detail.contains("script: ")
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,8 @@
 //! client keeps a ledger of what it asked for and what it was told. Afterwards everything that was acknowledged is in the
 //! state, what is in doubt happened once or not at all and can be asked again, and everything comes to an end.
 //!
-//! `FF_KILLS=n` kills the store `n` times, `FF_CUTS=n` makes trouble for `n` replies, `FF_FLUSHES=n` loses the library `n`
-//! times, `FF_DEATHS=n` kills `n` workers.
+//! `FF_KILLS=n` kills the store `n` times, `FF_FAILOVERS=n` has its primary replaced, `FF_CUTS=n` makes trouble for `n`
+//! replies, `FF_FLUSHES=n` loses the library `n` times, `FF_DEATHS=n` kills `n` workers.
 
 mod ledger;
 mod settle;
@@ -14,7 +14,7 @@ mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use ff_core::engine_backend::EngineBackend;
@@ -26,7 +26,7 @@ use self::settle::Judge;
 pub use self::settle::Settled;
 use self::work::{BUDGET, Client, Crew, DIMENSION};
 use crate::harness::{Fault, Fixture, Harness, TestName};
-use crate::run::{Depth, Sizes, Tally, Trial, Verdict};
+use crate::run::{Sizes, Tally, Trial, Verdict};
 use crate::stage::{self, PARTITION, START_MS, Stage, limits};
 
 /// Clients that work at once.
@@ -35,7 +35,6 @@ const CLIENTS: usize = 8;
 /// The trials of this tier.
 pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Vec<Trial> {
     let seed = sizes.seed.unwrap_or(1);
-    let limit = |seconds| (sizes.depth == Depth::Push).then_some(Duration::from_secs(seconds));
     let mut trials = Vec::new();
     for plan in [
         Plan {
@@ -45,7 +44,6 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
             count: 1,
             each: 1,
             pause: (400, 800),
-            limit: limit(10),
         },
         Plan {
             name: "faults::crash::what was acknowledged survives kill -9 of the store under eight clients",
@@ -54,7 +52,14 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
             count: sizes.count("FF_KILLS", 8, 1_000),
             each: 4,
             pause: (150, 700),
-            limit: limit(40),
+        },
+        Plan {
+            name: "faults::failover::what was acknowledged survives the death of the primary under eight clients",
+            counted: "failovers",
+            faults: &[Fault::Failover],
+            count: sizes.count("FF_FAILOVERS", 2, 200),
+            each: 2,
+            pause: (300, 1_000),
         },
         Plan {
             name: "faults::connections::replies that are cut, reset or late lose nothing and do nothing twice",
@@ -63,7 +68,6 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
             count: sizes.count("FF_CUTS", 2_000, 50_000),
             each: 250,
             pause: (1, 8),
-            limit: limit(20),
         },
         Plan {
             name: "faults::library::its loss in mid-traffic loses nothing",
@@ -72,7 +76,6 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
             count: sizes.count("FF_FLUSHES", 50, 1_000),
             each: 50,
             pause: (5, 40),
-            limit: limit(10),
         },
     ] {
         let lacks: Vec<String> =
@@ -125,22 +128,19 @@ struct Plan {
     each: u64,
     /// Milliseconds between strikes.
     pause: (u64, u64),
-    limit: Option<Duration>,
 }
 
 impl Plan {
     fn play<H: Harness>(self, harness: &Arc<H>, seed: u64, tally: &Tally) -> Verdict {
-        let began = Instant::now();
         runtime()?.block_on(async {
-            let (mut struck, mut campaign) = (0, 0);
+            let (mut struck, mut played) = (0, 0);
             while struck < self.count {
-                let seed = seed.wrapping_add(campaign);
+                let seed = seed.wrapping_add(played);
                 let clock = ManualClock::at(TimestampMs::saturating(START_MS));
-                let fixture = harness.open_for_faults(&TestName(self.name.to_owned()), clock).await;
+                let fixture = harness.open_for_faults(&TestName(self.name.to_owned()), clock, self.faults).await;
                 let clients = clients(harness, &fixture).await;
                 let mut rng = Rng::with_seed(seed);
                 let wanted = self.each.min(self.count - struck);
-                let over = || self.limit.is_some_and(|limit| began.elapsed() >= limit);
                 let trouble = async |n: u64| {
                     tokio::time::sleep(Duration::from_millis(rng.u64(self.pause.0..=self.pause.1))).await;
                     let Some(fault) = (!self.faults.is_empty()).then(|| self.faults[rng.usize(0..self.faults.len())])
@@ -154,11 +154,11 @@ impl Plan {
                         other => other,
                     };
                     assert!(harness.strike(&fixture, fault).await, "the harness could not bring about {fault:?}");
-                    n + 1 < wanted && !over()
+                    n + 1 < wanted
                 };
                 let (done, settled, wrong) = campaign(&clients, &fixture.clock, seed, trouble).await;
                 struck += done;
-                campaign += 1;
+                played += 1;
                 tally.add(self.counted, done);
                 tally.add("calls acknowledged under faults", settled.acknowledged);
                 tally.add("calls in doubt asked again", settled.doubtful);
@@ -170,9 +170,6 @@ impl Plan {
                 }
                 if settled.executions < 5 || settled.acknowledged < 50 {
                     return Err(Failed::from(format!("this campaign tests too little: {settled:?}")));
-                }
-                if over() {
-                    break;
                 }
             }
             Ok(())

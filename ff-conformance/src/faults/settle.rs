@@ -435,7 +435,12 @@ impl<'a> Judge<'a> {
             let attempt = text.split(' ').next().unwrap_or_default().to_owned();
             let id = match &entry.standing {
                 Standing::Acknowledged(Outcome::AppendFrame(result)) => Some(result.entry_id),
-                Standing::Refused { doubtful: false, .. } | Standing::NotApplied => continue,
+                // A refusal answers the last try. A backend that repeats lost calls for its caller may have applied an earlier
+                // one, before the lease was over.
+                Standing::Refused { refusal, doubtful } if !doubtful && refusal.code().class() != Class::State => {
+                    continue;
+                }
+                Standing::NotApplied => continue,
                 _ => None,
             };
             sent.entry((args.execution_id, attempt)).or_default().insert(args.payload.clone(), id);

@@ -2,21 +2,20 @@
 //! with its typed refusal or, where it still is a good one, as the reference model answers it; nothing that is refused
 //! changes anything, and nothing panics.
 //!
-//! `FF_HOSTILE=n` plays `n` malformed calls, however long they take; forgeries, cursors and spoiled records are in
-//! proportion. `FF_STORES=n` spoils `n` stores. `FF_SEED=n` plays one seed alone.
+//! `FF_HOSTILE=n` plays `n` malformed calls; forgeries, cursors and spoiled records are in proportion. `FF_STORES=n` spoils `n` stores. `FF_SEED=n` plays one seed alone.
 
 mod bounds;
 mod calls;
 mod cursors;
 mod records;
 mod spoil;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use ff_core::condition::ResumeCondition;
 use ff_core::contracts::{DeliverSignalArgs, IssuedWaitpoint, SuspensionTimeout};
@@ -32,7 +31,7 @@ pub use spoil::{Spoiled, document, spoil};
 
 use self::tokens::{Forgery, Ground};
 use crate::harness::{Harness, TestName};
-use crate::run::{Depth, Sizes, Tally, Trial, Verdict, runtime};
+use crate::run::{Sizes, Tally, Trial, Verdict, runtime};
 use crate::stage::{self, START_MS, Stage};
 
 /// Malformed calls of one seed.
@@ -45,27 +44,14 @@ const BLOCKS: u64 = 4;
 struct Amount {
     /// Malformed calls.
     calls: u64,
-    /// How long a trial may go on; none when the amount was asked for.
-    limit: Option<Duration>,
     /// The one seed to play.
     seed: Option<u64>,
 }
 
-impl Amount {
-    fn of(sizes: &Sizes) -> Self {
-        let asked = sizes.count("FF_HOSTILE", 0, 20_000_000);
-        let limit = (asked == 0 && sizes.depth == Depth::Push).then_some(Duration::from_secs(9));
-        Self { calls: if asked == 0 { 200_000 } else { asked }, limit, seed: sizes.seed }
-    }
-
-    fn over(self, began: Instant) -> bool {
-        self.limit.is_some_and(|limit| began.elapsed() >= limit)
-    }
-}
-
 /// The trials of this tier.
 pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Vec<Trial> {
-    let amount = Amount::of(sizes);
+    let (push, deep) = harness.malformed_calls();
+    let amount = Amount { calls: sizes.count("FF_HOSTILE", push, deep), seed: sizes.seed };
     let mut trials = Vec::new();
     let blocks = if amount.seed.is_some() { 1 } else { BLOCKS };
     for block in 0..blocks {
@@ -142,7 +128,12 @@ fn spoiled_stores<H: Harness>(harness: &Arc<H>, seed: Option<u64>, stores: u64, 
         if corrupt == 0 {
             return Err(Failed::from("no call met a spoiled value"));
         }
-        verdict(wrong.into_iter().map(|(text, (times, first))| format!("{times} times, first in {first}: {text}")).collect())
+        verdict(
+            wrong
+                .into_iter()
+                .map(|(text, (times, first))| format!("{times} times, first in {first}: {text}"))
+                .collect(),
+        )
     })
 }
 
@@ -156,12 +147,10 @@ fn verdict(wrong: Vec<String>) -> Verdict {
 }
 
 fn malformed_calls<H: Harness>(harness: &Arc<H>, amount: Amount, block: u64, tally: &Tally) -> Verdict {
-    let began = Instant::now();
     let seeds = (amount.calls / BLOCKS).div_ceil(CALLS).max(1);
     let seeds: Vec<u64> = match amount.seed {
         Some(seed) => vec![seed],
-        // Blocks take turns, so that a time limit leaves no block's seeds unplayed.
-        None => (0..seeds).map(|n| n * BLOCKS + block).collect(),
+        None => (block * seeds..(block + 1) * seeds).collect(),
     };
     runtime()?.block_on(async {
         let mut all = Done::default();
@@ -174,9 +163,6 @@ fn malformed_calls<H: Harness>(harness: &Arc<H>, amount: Amount, block: u64, tal
             tally.add("malformed calls that are no calls", done.unreadable);
             tally.add("malformed calls refused", done.refused);
             tally.add("malformed calls served", done.served);
-            if amount.over(began) {
-                break;
-            }
         }
         // A spoiler that leaves calls good, or makes none of them readable, tests nothing.
         let (few, none) = (all.malformed / 10, all.malformed / 50);
@@ -207,7 +193,6 @@ fn on_stage<H: Harness>(harness: &Arc<H>, name: &str, run: impl AsyncFnOnce(&Sta
 /// Forged tokens, sent: to a waitpoint with an unbound token and to one with bound ones, while other waitpoints, other
 /// executions, other partitions and keys of all ages have good tokens.
 async fn forged_signals(stage: &Stage, amount: Amount, tally: &Tally) -> Verdict {
-    let began = Instant::now();
     let count = amount.calls / 10;
     let mut rng = fastrand::Rng::with_seed(amount.seed.unwrap_or(1));
     let asleep = |sources: &'static [&'static str]| async move {
@@ -280,9 +265,6 @@ async fn forged_signals(stage: &Stage, amount: Amount, tally: &Tally) -> Verdict
         tally.add("forged signals sent", 1);
         if answer.as_ref().err().and_then(EngineError::code) != Some(code) {
             wrong.push(format!("{how}: {answer:?}, not {code:?} (forgery {n})"));
-        }
-        if amount.over(began) {
-            break;
         }
     }
     let changed = crate::view::difference(&before, &stage.view().await);

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::spoil::spoil;
-use crate::random::{Action, PARTITION, World, draw};
+use crate::random::{self, Action, PARTITION, World, draw};
 use crate::stage::START_MS;
 
 /// A stored record in its flat form, and a reader that must take it or refuse it: reading and writing again gives the
@@ -56,8 +56,7 @@ fn leave(seed: u64) -> Left {
     let mut world = World::default();
     let mut now = TimestampMs::saturating(START_MS);
     let (mut answers, mut refusals) = (Vec::new(), Vec::new());
-    let key = super::calls::first_key();
-    let _ = model.apply(now, &key);
+    let _ = model.apply(now, &random::first_key());
     for step in draw(seed, 250) {
         match step.action {
             Action::Clock => now = World::clock_step(&step, now, model.next_due_at(PARTITION, now)),

@@ -70,7 +70,7 @@ impl Harness for Wrong {
     }
 }
 
-const AMOUNT: Amount = Amount { calls: 12_000, limit: None, seed: None };
+const AMOUNT: Amount = Amount { calls: 12_000, seed: None };
 
 fn calls(mistake: Mistake) -> Verdict {
     malformed_calls(&Arc::new(Wrong(mistake)), AMOUNT, 0, &Tally::default())
