@@ -56,6 +56,13 @@ impl Ledger {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
+    /// How many calls were acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|entry| matches!(entry.standing, Standing::Acknowledged(_))).count()
+    }
+
     /// What was noted.
     #[must_use]
     pub fn take(&self) -> (Vec<Entry>, Vec<String>) {

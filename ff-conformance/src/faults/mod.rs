@@ -14,7 +14,7 @@ mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ff_core::engine_backend::EngineBackend;
@@ -31,6 +31,8 @@ use crate::stage::{self, PARTITION, START_MS, Stage, limits};
 
 /// Clients that work at once.
 const CLIENTS: usize = 8;
+/// Calls that are acknowledged to them in a campaign, at least.
+const ENOUGH: usize = 200;
 
 /// The trials of this tier.
 pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Vec<Trial> {
@@ -150,7 +152,7 @@ impl Plan {
                     let fault = match fault {
                         Fault::Cut(_) => Fault::Cut(rng.u32(0..64)),
                         // Mostly late, sometimes too late.
-                        Fault::Delay(_) => Fault::Delay(if rng.u32(0..8) == 0 { 400 } else { rng.u64(1..60) }),
+                        Fault::Delay(_) => Fault::Delay(if rng.u32(0..32) == 0 { 1_500 } else { rng.u64(1..60) }),
                         other => other,
                     };
                     assert!(harness.strike(&fixture, fault).await, "the harness could not bring about {fault:?}");
@@ -223,8 +225,12 @@ async fn campaign(
             break;
         }
     }
-    // The last of the trouble meets clients at work, too.
+    // The last of the trouble meets clients at work, too, and on a busy machine they work for longer.
     tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    while crew.ledger.acknowledged() < ENOUGH && began.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     crew.over.store(true, Ordering::SeqCst);
     for client in clients {
         if let Err(error) = client.await {
