@@ -166,7 +166,7 @@ pub trait Harness: Send + Sync + 'static {
     /// How many malformed calls the hostile tier plays, on every push and on demand: fewer where each is slow. Forgeries,
     /// cursors and spoiled records are in proportion.
     fn malformed_calls(&self) -> (u64, u64) {
-        (20_000, 20_000_000)
+        (10_000, 20_000_000)
     }
 
     /// Damages the store behind the fixture's back, if the harness can; answers whether it did.

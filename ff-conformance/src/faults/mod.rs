@@ -67,7 +67,7 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
             name: "faults::connections::replies that are cut, reset or late lose nothing and do nothing twice",
             counted: "replies in trouble",
             faults: &[Fault::Cut(0), Fault::Cut(9), Fault::Reset, Fault::Delay(40)],
-            count: sizes.count("FF_CUTS", 2_000, 50_000),
+            count: sizes.count("FF_CUTS", 500, 50_000),
             each: 250,
             pause: (1, 8),
         },

@@ -102,7 +102,7 @@ pub(crate) fn trials<H: Harness>(_: &str, harness: &Arc<H>, sizes: &Sizes) -> Ve
         tally.add("answers spoiled", read.tried);
         verdict(wrong)
     }));
-    let (held, stores) = (Arc::clone(harness), sizes.count("FF_STORES", 20, 2_000));
+    let (held, stores) = (Arc::clone(harness), sizes.count("FF_STORES", 6, 2_000));
     let reason = (!harness.can_overwrite()).then(|| "the harness cannot overwrite stored values".to_owned());
     trials.push(
         Trial::new("hostile::store::spoiled values are refused or served, whatever is asked", move |tally| {
