@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ff_core::canon::Digest;
+use ff_core::contracts::decode::DecodeCause;
 use ff_core::contracts::{Actor, Fence};
 use ff_core::error::EngineError;
 use ff_core::ids::{AttemptIndex, ExecutionId, Kid};
@@ -215,9 +216,10 @@ pub(crate) struct Reply {
     partition: u16,
 }
 
-/// The backend and its library do not understand each other.
+/// A reply that this backend cannot read. Its library has the same version, so what the reply carries is a stored value that
+/// is damaged.
 pub(crate) fn unreadable(what: &str) -> EngineError {
-    EngineError::Unsupported { what: format!("a reply of the engine's library: {what}") }
+    record::corrupt("reply", what, DecodeCause::IllegalState)
 }
 
 impl Reply {

@@ -179,6 +179,7 @@ pub(crate) fn told(error: &RedisError, applied: Applied) -> EngineError {
 /// Whether it is an error of a function itself, none of a command: it begins with the place in the library.
 fn is_luas_own(detail: &str) -> bool {
     detail.starts_with("user_function:") && detail.contains("script: ")
+}
 
 #[cfg(test)]
 mod tests {
