@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use ff_core::contracts::*; // that they are reached so is what is tested
+use ff_core::operation::OpName;
+use ff_core::operations;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -136,6 +138,20 @@ fn every_name_is_a_type_that_can_be_carried() {
         WaitpointHmacKids
     ];
     assert_eq!(names.len(), 114);
+}
+
+/// The arguments and the results of every operation, from the list of operations.
+macro_rules! of_operations {
+    ($($domain:ident: $Trait:ident {
+        $($Op:ident = $method:ident($Args:ident) -> $Result:ident, $rw:ident, $within:ident, $function:tt;)*
+    })*) => {
+        names![$($($Args),*),*].into_iter().chain(names![$($($Result),*),*]).collect::<Vec<_>>()
+    };
+}
+
+#[test]
+fn what_operations_take_and_give_can_be_carried() {
+    assert_eq!(operations!(of_operations).len(), 2 * OpName::ALL.len());
 }
 
 #[test]

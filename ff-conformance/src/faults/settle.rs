@@ -12,7 +12,7 @@ use ff_core::error::EngineError;
 use ff_core::ids::{AttemptIndex, ExecutionId, LeaseId, SignalId, WaitpointId};
 use ff_core::operation::{Operation, Outcome, dispatch};
 use ff_core::refusal::{Class, Code};
-use ff_core::state::PublicState;
+use ff_core::state::{AttemptLifecycle, PublicState};
 use ff_core::time::ManualClock;
 use ff_core::token::WaitpointToken;
 use uuid::Uuid;
@@ -391,7 +391,13 @@ impl<'a> Judge<'a> {
     async fn attempts(&mut self, entries: &[Entry]) {
         let mut epochs: BTreeMap<(ExecutionId, u64), LeaseId> = BTreeMap::new();
         let mut claimed: BTreeMap<ExecutionId, Vec<ClaimedExecution>> = BTreeMap::new();
+        let mut completed: BTreeMap<ExecutionId, Fence> = BTreeMap::new();
         for entry in entries {
+            if let (Operation::CompleteExecution(args), Standing::Acknowledged(_)) = (&entry.operation, &entry.standing)
+                && let Actor::Worker(fence) = &args.actor
+            {
+                completed.insert(args.execution_id, *fence);
+            }
             let Standing::Acknowledged(Outcome::ClaimNext(result)) = &entry.standing else { continue };
             for claim in &result.claimed {
                 let c = claim.claimed();
@@ -415,6 +421,17 @@ impl<'a> Judge<'a> {
             for (index, attempt) in attempts.iter().enumerate() {
                 if usize::try_from(attempt.attempt_index.get()).ok() != Some(index) {
                     self.wrong.push(format!("{id}: its attempts have a gap before {}", attempt.attempt_index.get()));
+                }
+            }
+            if let Some(fence) = completed.get(&id) {
+                let newest = attempts.last();
+                let by_it = newest.is_some_and(|a| {
+                    a.attempt_id == fence.attempt_id && a.attempt_state == AttemptLifecycle::EndedSuccess
+                });
+                if !by_it {
+                    self.wrong.push(format!(
+                        "{id}: a completion under {fence:?} was acknowledged, and its newest attempt is {newest:?}"
+                    ));
                 }
             }
             for c in claims {

@@ -80,11 +80,13 @@ async fn lied_to(lie: Lie) -> (Settled, Vec<String>) {
     let clock = ManualClock::at(TimestampMs::saturating(START_MS));
     let elsewhere = MemoryBackend::with_manual_clock(clock.clone());
     let inner = Arc::new(MemoryBackend::with_manual_clock(clock.clone()));
-    let liar = Arc::new(Layered::new(inner, Liar { lie, elsewhere, calls: AtomicU64::new(0) }));
+    let liar = Arc::new(Layered::new(inner, Liar { lie, elsewhere, calls: AtomicU64::new(1) }));
     let clients: Vec<Arc<dyn EngineBackend>> = (0..CLIENTS).map(|_| Arc::clone(&liar) as _).collect();
+    // By the clock that the campaign turns, a lease lasts half a second.
+    let strikes = if lie == Lie::TakesStaleCompletions { 50 } else { 10 };
     let trouble = async |n: u64| {
         tokio::time::sleep(Duration::from_millis(40)).await;
-        n < 10
+        n < strikes
     };
     let (_, settled, wrong) = campaign(&clients, &clock, 1, trouble).await;
     (settled, wrong)

@@ -1,8 +1,9 @@
 //! What the clients do: they submit, claim, work, suspend, signal, report and die.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -20,6 +21,8 @@ use crate::stage::{PARTITION, arrow, budget_id, dimension, human, lane, namespac
 
 /// How long a lease lives, by the manual clock.
 pub(super) const LEASE_MS: u64 = 2_000;
+/// How long those who come back were away: longer than a lease, as the clock is turned.
+const AWAY: Duration = Duration::from_millis(700);
 /// The budget that every client reports to.
 pub(super) const BUDGET: &str = "tokens";
 /// Its dimension.
@@ -33,6 +36,8 @@ pub(super) struct Crew {
     pub(super) over: AtomicBool,
     /// Suspended executions that somebody must signal.
     sleepers: Mutex<Vec<(ExecutionId, WaitpointId, WaitpointToken)>>,
+    /// What the dead owned, since when: some come back long after.
+    dead: Mutex<VecDeque<(Instant, ExecutionId, Fence)>>,
     /// Executions that were submitted.
     submitted: Mutex<Vec<ExecutionId>>,
 }
@@ -43,6 +48,7 @@ impl Crew {
             ledger: Ledger::default(),
             over: AtomicBool::new(false),
             sleepers: Mutex::default(),
+            dead: Mutex::default(),
             submitted: Mutex::default(),
         }
     }
@@ -89,6 +95,7 @@ impl Client {
                 70..=83 => self.report().await,
                 84..=92 => self.signal().await,
                 93..=95 => self.cancel().await,
+                96 => self.come_back().await,
                 _ => {
                     let args = SweepArgs::builder().partition(PARTITION).build();
                     self.ask(args).await;
@@ -172,15 +179,7 @@ impl Client {
             self.ask(RenewLeaseArgs { execution_id, fence, lease_ttl_ms: LEASE_MS }).await;
         }
         match self.rng.u32(0..100) {
-            0..=54 => {
-                let result = format!("{} by {} under {}", execution_id, self.number, fence.lease_epoch.get());
-                let args = CompleteExecutionArgs::builder()
-                    .execution_id(execution_id)
-                    .actor(Actor::Worker(fence))
-                    .result(Bytes::from(result))
-                    .build();
-                self.ask(args).await;
-            }
+            0..=54 => self.complete(execution_id, fence).await,
             55..=67 => {
                 let args = FailExecutionArgs::builder()
                     .execution_id(execution_id)
@@ -196,8 +195,31 @@ impl Client {
                 self.ask(DelayExecutionArgs { execution_id, actor: Actor::Worker(fence), until }).await;
             }
             // It dies with what it owns.
-            _ => {}
+            _ => {
+                let mut dead = self.crew.dead.lock().unwrap_or_else(PoisonError::into_inner);
+                dead.push_back((Instant::now(), execution_id, fence));
+            }
         }
+    }
+
+    /// One that was taken for dead finishes what it began, when its lease has run out.
+    async fn come_back(&mut self) {
+        let back = {
+            let mut dead = self.crew.dead.lock().unwrap_or_else(PoisonError::into_inner);
+            dead.pop_front_if(|(since, ..)| since.elapsed() > AWAY)
+        };
+        let Some((_, execution_id, fence)) = back else { return };
+        self.complete(execution_id, fence).await;
+    }
+
+    async fn complete(&mut self, execution_id: ExecutionId, fence: Fence) {
+        let result = format!("{} by {} under {}", execution_id, self.number, fence.lease_epoch.get());
+        let args = CompleteExecutionArgs::builder()
+            .execution_id(execution_id)
+            .actor(Actor::Worker(fence))
+            .result(Bytes::from(result))
+            .build();
+        self.ask(args).await;
     }
 
     async fn sleep(&mut self, execution_id: ExecutionId, fence: Fence) {

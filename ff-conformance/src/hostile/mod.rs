@@ -273,8 +273,10 @@ async fn forged_signals(stage: &Stage, amount: Amount, tally: &Tally) -> Verdict
     if stage.vector(revoked).await.lifecycle_phase != ff_core::state::LifecyclePhase::Suspended {
         wrong.push("the execution whose kid was revoked has moved".to_owned());
     }
-    for (id, waitpoint) in [(plain, &open[0]), (bound, &closed[0])] {
-        stage.send(id, waitpoint, "never").await;
+    if wrong.is_empty() {
+        for (id, waitpoint) in [(plain, &open[0]), (bound, &closed[0])] {
+            stage.send(id, waitpoint, "never").await;
+        }
     }
     verdict(wrong)
 }

@@ -61,6 +61,12 @@ impl Harness for Accused {
         match damage {
             Damage::Unreadable(id) => backend.make_unreadable(&id),
             Damage::Readable(id) => backend.make_readable(&id),
+            Damage::FlowUnreadable(id) => backend.make_flow_unreadable(&id),
+            Damage::FlowReadable(id) => backend.make_flow_readable(&id),
+            Damage::EdgeUnreadable((flow_id, id)) => backend.make_edge_unreadable(&flow_id, id),
+            Damage::EdgeReadable((flow_id, id)) => backend.make_edge_readable(&flow_id, id),
+            Damage::SuspensionUnreadable(id) => backend.make_suspension_unreadable(&id),
+            Damage::SuspensionReadable(id) => backend.make_readable(&id),
             Damage::IndexesLost(partition) => backend.lose_indexes(partition),
             Damage::BacklogLost(partition) => backend.lose_backlog(partition),
             Damage::ForeignQueueEntry(id) => backend.add_foreign_queue_entry(&id),
