@@ -253,7 +253,7 @@ async fn try_all(t: &Tried, operation: &Operation, error: Error, counts: &mut Co
                 settled = Some(t.content().await);
             }
             let changed = settled.as_ref().map(|want| differences(want, &end)).unwrap_or_default();
-            if !changed.is_empty() && !(error == Error::Stays && CHARGED.contains(&name)) {
+            if !(changed.is_empty() || error == Error::Stays && CHARGED.contains(&name)) {
                 let changed = changed.join("\n  ");
                 faults.push(format!("{name}, command {at}, {error:?}: not made up for ({again:?}):\n  {changed}"));
             }

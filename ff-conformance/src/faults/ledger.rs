@@ -10,6 +10,7 @@ use ff_core::operation::{Operation, Outcome, dispatch};
 use ff_core::refusal::Refusal;
 
 /// How a call stands.
+#[expect(clippy::large_enum_variant, reason = "nearly all are acknowledged")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
     /// It was answered: it holds for ever.

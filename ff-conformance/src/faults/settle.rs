@@ -58,7 +58,7 @@ impl<'a> Judge<'a> {
         Self { backend, clock, wrong: Vec::new(), settled: Settled::default(), rng }
     }
 
-    fn lost(&mut self, what: String) {
+    fn lost(&mut self, what: impl std::fmt::Display) {
         self.settled.lost += 1;
         self.wrong.push(format!("lost: {what}"));
     }
@@ -256,7 +256,7 @@ impl<'a> Judge<'a> {
                     match self.sure(args).await {
                         Ok(_) => drop(results.entry(claimed.execution_id).or_default().insert(bytes)),
                         Err(error) => {
-                            self.wrong.push(format!("{} is claimed and not ended: {error}", claimed.execution_id))
+                            self.wrong.push(format!("{} is claimed and not ended: {error}", claimed.execution_id));
                         }
                     }
                 }
@@ -290,7 +290,7 @@ impl<'a> Judge<'a> {
             for id in ids {
                 match (&entry.standing, listed.contains_key(&id)) {
                     (Standing::Acknowledged(_), false) => {
-                        self.lost(format!("{name} {id} was acknowledged and is not there"))
+                        self.lost(format!("{name} {id} was acknowledged and is not there"));
                     }
                     (Standing::NotApplied, true) => {
                         self.wrong.push(format!("{name} {id} was told not to be applied and is there"));

@@ -41,14 +41,14 @@ impl Layer for Liar {
         let turn = self.calls.fetch_add(1, Ordering::SeqCst);
         let lost = EngineError::Transport { applied: Applied::Unknown, message: "the reply is lost".to_owned() };
         match self.lie {
-            Lie::Forgets(name) if operation.name() == name && turn % 7 == 0 => {
+            Lie::Forgets(name) if operation.name() == name && turn.is_multiple_of(7) => {
                 dispatch(&self.elsewhere, operation).await
             }
             Lie::DeniesApplied if operation.name() == OpName::CreateExecution => {
                 let _ = dispatch(inner, operation).await;
                 Err(EngineError::Transport { applied: Applied::No, message: "not at all".to_owned() })
             }
-            Lie::CountsTwice if turn % 7 == 0 => {
+            Lie::CountsTwice if turn.is_multiple_of(7) => {
                 if let Operation::ReportUsage(args) = &operation {
                     let mut second = args.clone();
                     second.dedup_key = None;
@@ -66,11 +66,11 @@ impl Layer for Liar {
                 (_, answer) => answer,
             },
             // Now and then a reply is lost, before or behind the deed.
-            _ if turn % 23 == 0 => {
+            _ if turn.is_multiple_of(23) => {
                 let _ = dispatch(inner, operation).await;
                 Err(lost)
             }
-            _ if turn % 29 == 0 => Err(lost),
+            _ if turn.is_multiple_of(29) => Err(lost),
             _ => dispatch(inner, operation).await,
         }
     }

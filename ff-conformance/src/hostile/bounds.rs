@@ -393,11 +393,10 @@ fn with(of: OpName, pointer: &str, value: &Value) -> Result<Operation, String> {
 }
 
 fn is(refusal: &Refusal, code: Code, named: &str) -> bool {
-    let field = match refusal.details() {
-        Details::InvalidInput { field } | Details::InvalidPolicy { field } | Details::PayloadTooLarge { field, .. } => {
-            field
-        }
-        _ => return false,
+    let (Details::InvalidInput { field } | Details::InvalidPolicy { field } | Details::PayloadTooLarge { field, .. }) =
+        refusal.details()
+    else {
+        return false;
     };
     refusal.code() == code && field == named
 }

@@ -27,12 +27,15 @@ use super::spoil::spoil;
 use crate::random::{self, Action, PARTITION, World, draw};
 use crate::stage::START_MS;
 
+/// Reads a record and writes it again.
+type ReadAgain = dyn Fn(&FlatMap) -> Result<FlatMap, DecodeError>;
+
 /// A stored record in its flat form, and a reader that must take it or refuse it: reading and writing again gives the
 /// map that was read.
 struct Stored {
     kind: &'static str,
     map: FlatMap,
-    read: Box<dyn Fn(&FlatMap) -> Result<FlatMap, DecodeError>>,
+    read: Box<ReadAgain>,
 }
 
 fn stored<R: 'static>(

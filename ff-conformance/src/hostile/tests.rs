@@ -42,7 +42,7 @@ impl Layer for Wrong {
                 args.waitpoint_token = WaitpointToken::new(args.waitpoint_token.expose().trim());
             }
             (Operation::ListExecutions(args), Mistake::ForgetsCursors) if args.position().is_err() => {
-                args.cursor = None
+                args.cursor = None;
             }
             (operation, Mistake::PanicsOnNul) => {
                 let text = serde_json::to_string(operation).unwrap_or_default();
