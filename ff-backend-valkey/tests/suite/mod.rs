@@ -3,6 +3,7 @@
 pub(crate) mod faults;
 
 use std::io;
+use std::time::Duration;
 
 use ff_testserver::cluster::Cluster;
 use ff_testserver::process::{Process, plain};
@@ -89,7 +90,9 @@ impl Running {
             Self::Plain(server) => Client::open(server.url())?,
             Self::Acl(server) => Client::open(server.url())?,
         };
-        client.get_multiplexed_async_connection().await.map(Side::Node)
+        // The client's own half a second is short for all keys of a store on a busy machine.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        client.get_multiplexed_async_connection_with_config(&config).await.map(Side::Node)
     }
 }
 
